@@ -1,0 +1,184 @@
+/* image.c - opens and closes one image: file, format, layer; its parents are chain.c's. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/checked.h"
+#include "core/base/scope.h"
+#include "core/graph/node.h"
+#include "core/storage/spool.h"
+
+/* What the driver's open_file callback needs. */
+struct file_context {
+    struct pl_image *img;
+    struct pl_opener opener;
+};
+
+static int open_named_file(const struct pl_open_args *args, const char *name,
+                           struct pl_storage **out, struct pl_err *e)
+{
+    const struct file_context *ctx = args->ctx;
+
+    return pl_open_named(&ctx->opener, ctx->img->file, name,
+                         args->writable ? PL_READ_WRITE : PL_READ, out, e);
+}
+
+static struct pl_opener opener_of(const struct pl_open_options *options)
+{
+    return (struct pl_opener){ .allowed = options->allowed_dirs,
+                               .force_share = options->force_share };
+}
+
+static int find_format(struct pl_image *img, const char *format, struct pl_err *e)
+{
+    uint8_t head[PL_PROBE_BYTES] = { 0 };
+
+    if (format)
+        return pl_driver_find(format, &img->driver, e);
+    if (pl_storage_read_padded(img->file, 0, head, sizeof head, e) < 0)
+        return -1;
+    img->guessed = true;
+    img->driver = pl_probe_bytes(head, sizeof head, pl_storage_size(img->file));
+    if (img->driver)
+        return 0;
+    img->guard_header = true;
+    return pl_driver_find("raw", &img->driver, e);
+}
+
+static int check_abilities(struct pl_image *img, const struct pl_open_options *options,
+                           struct pl_err *e)
+{
+    if (options->writable && !img->driver->allocate)
+        return pl_no_slot(img, "writing", e);
+    if (options->snapshot && !img->driver->snapshots)
+        return pl_no_slot(img, "an internal snapshot", e);
+    if (options->snapshot && options->writable)
+        return pl_fail(e, PL_E_INVALID, "%s: a snapshot is opened for reading only", img->path);
+    return 0;
+}
+
+static int open_layer(struct pl_image *img, const struct pl_open_options *options, struct pl_err *e)
+{
+    struct file_context ctx = { .img = img, .opener = opener_of(options) };
+    const struct pl_open_args args = {
+        .file = img->file,
+        .writable = options->writable,
+        .check_only = options->check_only,
+        .unsafe = options->unsafe,
+        .snapshot = options->snapshot,
+        .report = options->report,
+        .open_file = open_named_file,
+        .ctx = &ctx,
+    };
+
+    if (check_abilities(img, options, e) < 0)
+        return -1;
+    if (img->driver->open(&args, &img->layer, e) < 0) {
+        free(pl_take(img->layer.parent_name));
+        free(pl_take(img->layer.parent_format));
+        return pl_within(e, "%s", img->path);
+    }
+    return 0;
+}
+
+static void free_image(struct pl_image *img)
+{
+    pl_unpackers_free(img);
+    pl_range_lock_destroy(&img->ranges);
+    pl_lock_destroy(&img->unpackers_lock);
+    free(img->layer.parent_name);
+    free(img->layer.parent_format);
+    free(img->path);
+    free(img);
+}
+
+static struct pl_image *new_image(struct pl_storage *file, bool borrowed, const char *path)
+{
+    struct pl_image *img = calloc(1, sizeof *img);
+
+    if (!img)
+        return NULL;
+    pl_range_lock_init(&img->ranges);
+    pl_lock_init(&img->unpackers_lock);
+    img->file = file;
+    img->borrowed = borrowed;
+    img->path = strdup(path);
+    if (!img->path) {
+        free_image(img);
+        return NULL;
+    }
+    return img;
+}
+
+int pl_open_storage(struct pl_storage *file, bool borrowed, const char *path,
+                    const struct pl_open_options *options, struct pl_image **out, struct pl_err *e)
+{
+    static const struct pl_open_options defaults;
+    const struct pl_open_options *o = options ? options : &defaults;
+    struct pl_image *img = new_image(file, borrowed, path);
+
+    if (!img) {
+        if (!borrowed)
+            pl_storage_close(file, NULL);
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory to open it", path);
+    }
+    img->writable = o->writable;
+    if (find_format(img, o->format, e) < 0 || open_layer(img, o, e) < 0) {
+        if (!borrowed)
+            pl_storage_close(file, NULL);
+        free_image(img);
+        return -1;
+    }
+    if (!o->no_parent && pl_open_parents(img, o, e) < 0) {
+        img->writable = false; /* nothing was changed: nothing to flush */
+        pl_close(img, NULL);
+        return -1;
+    }
+    *out = img;
+    return 0;
+}
+
+int pl_open(const char *path, const struct pl_open_options *options, struct pl_image **out,
+            struct pl_err *e)
+{
+    static const struct pl_open_options defaults;
+    const struct pl_open_options *o = options ? options : &defaults;
+    const struct pl_opener opener = opener_of(o);
+    struct pl_storage *file;
+
+    if (o->writable && o->force_share)
+        return pl_fail(e, PL_E_INVALID, "%s: force-share is for reading only", path);
+    if (strcmp(path, "-") == 0) {
+        if (o->writable)
+            return pl_fail(e, PL_E_INVALID, "standard input cannot be opened for writing");
+        if (pl_spool_stdin(&file, e) < 0)
+            return -1;
+    } else if (pl_open_path(&opener, path, o->writable ? PL_READ_WRITE : PL_READ, &file, e) < 0) {
+        return -1;
+    }
+    return pl_open_storage(file, false, path, o, out, e);
+}
+
+static int close_one(struct pl_image *img, struct pl_err *e)
+{
+    int result = pl_flush(img, e);
+
+    img->driver->close(img->layer.state);
+    if (!img->borrowed && pl_storage_close(img->file, result < 0 ? NULL : e) < 0)
+        result = -1;
+    free_image(img);
+    return result;
+}
+
+int pl_close(struct pl_image *img, struct pl_err *e)
+{
+    int result = 0;
+
+    while (img) {
+        struct pl_image *parent = img->parent;
+
+        if (close_one(img, result < 0 ? NULL : e) < 0)
+            result = -1;
+        img = parent;
+    }
+    return result;
+}

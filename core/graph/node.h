@@ -1,0 +1,90 @@
+/* node.h - what an open image is made of, for the parts of graph and for the engines. */
+#ifndef PL_CORE_GRAPH_NODE_H
+#define PL_CORE_GRAPH_NODE_H
+
+#include <stdatomic.h>
+
+#include "core/base/lock.h"
+#include "core/driver.h"
+#include "core/graph/image.h"
+#include "core/graph/range_lock.h"
+#include "core/storage/opener.h"
+
+/* The deepest chain that is opened: image, parent, parent's parent ... */
+#define PL_CHAIN_MAX 200
+
+/* What one read of a compressed unit needs; idle ones wait in the image for the next reader. */
+struct pl_unpacker {
+    struct pl_unpacker *next;
+    struct pl_codec_state *codec;
+    uint8_t *packed; /* room for packed_room bytes */
+    size_t packed_room;
+    uint8_t *unit; /* room for one unpacked unit, unit_room bytes */
+    size_t unit_room;
+};
+
+struct pl_image {
+    /* ---- constant after open, but for layer.size (pl_resize) ---- */
+    const struct pl_driver *driver;
+    struct pl_layer layer;
+    struct pl_storage *file; /* owned unless `borrowed` */
+    bool borrowed;
+    struct pl_image *parent; /* owned; null: none */
+    char *path;              /* as given, or as the child names it */
+    bool guessed, writable;
+    bool guard_header; /* raw by guess, written to: see write.c */
+    struct pl_range_lock ranges; /* taken before any driver lock; unused while read-only */
+    atomic_bool broken;          /* tables may be half-changed: no more writes */
+    struct pl_lock unpackers_lock; /* guards the list of idle ones */
+    struct pl_unpacker *unpackers;
+};
+
+/* An extent and the layer that it was found in. */
+struct pl_located {
+    struct pl_extent extent; /* never PL_PARENT: that became PL_ZERO at the chain's end */
+    struct pl_image *image;  /* the layer that decides; the last one when nobody says anything */
+    unsigned depth;
+    bool present; /* a layer said so; false: the chain ended */
+};
+
+/* Where guest [at, at + len), inside the disk, is: its first run. */
+int pl_locate(struct pl_image *img, uint64_t at, uint64_t len, struct pl_located *out,
+              struct pl_err *e) PL_CHECK;
+
+/* Opens an image over a storage: for new images that have no name yet.  The storage belongs to the image, unless
+ * `borrowed`.  Parents are opened as pl_open does. */
+int pl_open_storage(struct pl_storage *file, bool borrowed, const char *path,
+                    const struct pl_open_options *options, struct pl_image **out,
+                    struct pl_err *e) PL_CHECK;
+
+/* The driver of that name or alias.  PL_E_INVALID lists the names there are. */
+int pl_driver_find(const char *name, const struct pl_driver **out, struct pl_err *e) PL_CHECK;
+
+/* The driver that claims these first bytes, or null: raw. */
+const struct pl_driver *pl_probe_bytes(const uint8_t *head, size_t len, uint64_t file_size);
+
+/* Bytes that are enough for pl_probe_bytes. */
+#define PL_PROBE_BYTES 4096
+
+/* Opens the parents that `img` names, all the way up.  On failure img is as before. */
+int pl_open_parents(struct pl_image *img, const struct pl_open_options *options,
+                    struct pl_err *e) PL_CHECK;
+
+/* Reads what `located`, the first run at `at`, says, without locks.  len <= its length. */
+int pl_read_located(const struct pl_located *located, uint64_t at, void *buf, size_t len,
+                    struct pl_err *e) PL_CHECK;
+
+/* An unpacker for the codec with at least that much room; goes back by pl_unpacker_put. */
+int pl_unpacker_get(struct pl_image *img, const struct pl_codec *codec, size_t packed_len,
+                    size_t unit_len, struct pl_unpacker **out, struct pl_err *e) PL_CHECK;
+void pl_unpacker_put(struct pl_image *img, struct pl_unpacker *unpacker); /* for the next reader */
+void pl_unpackers_free(struct pl_image *img);                             /* at close */
+
+/* PL_E_UNSUPPORTED naming what the format cannot do. */
+int pl_no_slot(const struct pl_image *img, const char *what, struct pl_err *e) PL_CHECK;
+
+/* PL_E_LIMIT when [at, at + len) is not inside the disk. */
+int pl_check_range(const struct pl_image *img, uint64_t at, uint64_t len,
+                   struct pl_err *e) PL_CHECK;
+
+#endif

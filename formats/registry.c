@@ -1,0 +1,6 @@
+/* registry.c - the one list of formats.  Order: the order of probing. */
+#include "core/driver.h"
+
+extern const struct pl_driver pl_qcow2, pl_qcow, pl_raw;
+
+const struct pl_driver *const pl_drivers[] = { &pl_qcow2, &pl_qcow, &pl_raw, NULL };
