@@ -9,7 +9,7 @@
 #
 # T=PATTERN selects tests (make check T=qcow2), V=1 shows the commands, WERROR= keeps warnings warnings.
 
-VERSION   := 0.1.0
+VERSION   := $(shell sed -n 's/^.define PL_VERSION "\(.*\)"/\1/p' include/platter.h)
 SOVERSION := 0
 
 O          ?= build
@@ -66,8 +66,7 @@ warnings := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wvla -Wstrict-prototype
 # glibc's checked functions need an optimising compiler and hide errors from the sanitizers.
 fortify  := $(if $(findstring -fsanitize,$(CFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os -Og,$(CFLAGS)),\
             -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2))
-cppflags := -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DPLATTER_VERSION='"$(VERSION)"' \
-            $(fortify) $(pkg_cflags) $(CPPFLAGS)
+cppflags := -I. -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(fortify) $(pkg_cflags) $(CPPFLAGS)
 cflags   := -std=gnu17 $(warnings) -fPIC -fvisibility=hidden -fstack-protector-strong -pthread $(CFLAGS)
 ldflags  := -pthread -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(CFLAGS) $(LDFLAGS)
 
