@@ -29,7 +29,7 @@ int pl_codec_open(const struct pl_codec *codec, int level, struct pl_codec_state
     if (!state)
         return pl_fail(e, PL_E_NOMEM, "%s: out of memory", codec->name);
     state->codec = codec;
-    state->level = level ? level : codec->level_default;
+    state->level = level;
     *out = state;
     return 0;
 }

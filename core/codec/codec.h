@@ -17,7 +17,7 @@ struct pl_codec_state;
 
 struct pl_codec {
     const char *name;
-    int level_min, level_default, level_max; /* what a user may ask for; default: see codec.c */
+    int level_min, level_default, level_max; /* what a user may ask for; default: deflate.c */
     const struct pl_codec_ops *ops;
 };
 

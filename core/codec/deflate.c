@@ -9,14 +9,23 @@
  * itself and needs no window (tests/unit/codec/test_window.c). */
 #include <libdeflate.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <zlib.h>
 
 #include "core/codec/ops.h"
 
+/* The fastest levels whose sum over file systems, programs, texts and packed files stays below what
+ * zlib makes at its default level with the 4 KiB window (qemu-img): measured, 2 is 0.3 to 3 %
+ * smaller on units of 64 KiB at three times the speed, and 1 is up to 2 % bigger.  Short units
+ * leave the longer window nothing to win, so there it takes a better search. */
+#define LEVEL_DEFAULT 2
+#define LEVEL_DEFAULT_SHORT 6
+#define SHORT_UNIT (32 * 1024) /* bytes; shorter ones are short */
+
 struct deflate_state {
     struct pl_codec_state base;
-    struct libdeflate_compressor *packer;     /* null until the first pack */
+    struct libdeflate_compressor *packer[2];  /* for long and short units; null until the first */
     struct libdeflate_decompressor *unpacker; /* null until the first unpack */
     z_stream *second;                         /* null until a stream is odd */
 };
@@ -41,17 +50,27 @@ static const struct frame *frame_of(const struct deflate_state *ds)
     return ds->base.codec == &pl_codec_zlib ? &zlib : &raw;
 }
 
+/* Null when out of memory. */
+static struct libdeflate_compressor *packer_for(struct deflate_state *ds, size_t len)
+{
+    bool is_short = len < SHORT_UNIT;
+    struct libdeflate_compressor **packer = &ds->packer[is_short];
+    int level = is_short ? LEVEL_DEFAULT_SHORT : LEVEL_DEFAULT;
+
+    if (!*packer)
+        *packer = libdeflate_alloc_compressor(ds->base.level ? ds->base.level : level);
+    return *packer;
+}
+
 static int deflate_pack(struct pl_codec_state *state, const struct pl_codec_unit *unit,
                         size_t *packed_len, struct pl_err *e)
 {
     struct deflate_state *ds = (struct deflate_state *)state;
+    struct libdeflate_compressor *packer = packer_for(ds, unit->src_len);
 
-    if (!ds->packer)
-        ds->packer = libdeflate_alloc_compressor(state->level);
-    if (!ds->packer)
+    if (!packer)
         return pl_codec_no_memory(state, e);
-    *packed_len = frame_of(ds)->pack(ds->packer, unit->src, unit->src_len, unit->dst,
-                                     unit->dst_len);
+    *packed_len = frame_of(ds)->pack(packer, unit->src, unit->src_len, unit->dst, unit->dst_len);
     return *packed_len ? 0 : 1;
 }
 
@@ -119,7 +138,8 @@ static void deflate_release(struct pl_codec_state *state)
 {
     struct deflate_state *ds = (struct deflate_state *)state;
 
-    libdeflate_free_compressor(ds->packer);
+    libdeflate_free_compressor(ds->packer[0]);
+    libdeflate_free_compressor(ds->packer[1]);
     libdeflate_free_decompressor(ds->unpacker);
     if (ds->second)
         inflateEnd(ds->second);
@@ -133,5 +153,5 @@ static const struct pl_codec_ops deflate_ops = {
     .release = deflate_release,
 };
 
-const struct pl_codec pl_codec_deflate = { "deflate", 1, 1, 12, &deflate_ops };
-const struct pl_codec pl_codec_zlib = { "zlib", 1, 1, 12, &deflate_ops };
+const struct pl_codec pl_codec_deflate = { "deflate", 1, LEVEL_DEFAULT, 12, &deflate_ops };
+const struct pl_codec pl_codec_zlib = { "zlib", 1, LEVEL_DEFAULT, 12, &deflate_ops };

@@ -7,7 +7,7 @@
 /* What every codec's state starts with; the rest of it is zeroed when it is made. */
 struct pl_codec_state {
     const struct pl_codec *codec;
-    int level; /* resolved: the default is already put in */
+    int level; /* 0: the codec's default */
 };
 
 /* One conversion: all of src to dst, which has room for dst_len bytes. */

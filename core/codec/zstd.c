@@ -21,15 +21,16 @@ struct zstd_state {
 
 static int make_packer(struct zstd_state *zs, struct pl_err *e)
 {
+    int level = zs->base.level ? zs->base.level : LEVEL_DEFAULT;
     ZSTD_CCtx *packer = ZSTD_createCCtx();
     size_t result;
 
     if (!packer)
         return pl_codec_no_memory(&zs->base, e);
-    result = ZSTD_CCtx_setParameter(packer, ZSTD_c_compressionLevel, zs->base.level);
+    result = ZSTD_CCtx_setParameter(packer, ZSTD_c_compressionLevel, level);
     if (ZSTD_isError(result)) {
         ZSTD_freeCCtx(packer);
-        return pl_fail(e, PL_E_INVALID, "zstd: level %d: %s", zs->base.level,
+        return pl_fail(e, PL_E_INVALID, "zstd: level %d: %s", level,
                        ZSTD_getErrorName(result));
     }
     zs->packer = packer;
