@@ -32,13 +32,22 @@ PL_API int pl_options_set(struct pl_options *options, const char *key, const cha
 
 /* The getters mark the key as known.  `options` may be null: all keys are absent.  An absent key
  * leaves *value alone.  PL_E_INVALID names the key and what is allowed. */
-const char *pl_options_text(const struct pl_options *options, const char *key); /* null: absent */
+
+/* The value as it was written, good until the key is set again; null when absent. */
+const char *pl_options_text(const struct pl_options *options, const char *key);
+
+/* A size as pl_parse_size reads it, in bytes; above PL_OFFSET_MAX: PL_E_LIMIT. */
 int pl_options_size(const struct pl_options *options, const char *key, uint64_t *value,
                     struct pl_err *e) PL_CHECK;
+
+/* A plain number within [min, max]. */
 int pl_options_number(const struct pl_options *options, const char *key, uint64_t min, uint64_t max,
                       uint64_t *value, struct pl_err *e) PL_CHECK;
+
+/* on/off, yes/no, true/false */
 int pl_options_bool(const struct pl_options *options, const char *key, bool *value,
-                    struct pl_err *e) PL_CHECK; /* on/off, yes/no, true/false */
+                    struct pl_err *e) PL_CHECK;
+
 /* One of null-terminated `names`; *value is its index. */
 int pl_options_choice(const struct pl_options *options, const char *key, const char *const *names,
                       unsigned *value, struct pl_err *e) PL_CHECK;
