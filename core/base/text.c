@@ -146,3 +146,16 @@ char *pl_format_size(uint64_t size, char buf[static 32])
     snprintf(buf, 32, "%.3g %s", value, unit[i]);
     return buf;
 }
+
+char *pl_format_hex(const void *bytes, size_t len, char *buf)
+{
+    static const char digit[] = "0123456789abcdef";
+    const uint8_t *byte = bytes;
+
+    for (size_t i = 0; i < len; i++) {
+        buf[2 * i] = digit[byte[i] >> 4];
+        buf[2 * i + 1] = digit[byte[i] & 15];
+    }
+    buf[2 * len] = '\0';
+    return buf;
+}

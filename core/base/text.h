@@ -19,4 +19,7 @@ PL_API int pl_parse_number(const char *text, uint64_t min, uint64_t max, uint64_
 /* "1.5 GiB", "512 B", "196 KiB": three significant digits as qemu-img prints them.  Returns buf. */
 PL_API char *pl_format_size(uint64_t size, char buf[static 32]);
 
+/* Writes len bytes in lower-case hexadecimal; buf has room for 2 * len + 1.  Returns buf. */
+char *pl_format_hex(const void *bytes, size_t len, char *buf);
+
 #endif
