@@ -84,7 +84,7 @@ unit    := $(call bin,$(unit_src) $(alone_src))
 tsan    := $(call bin,$(tsan_src))
 fuzz    := $(call bin,$(fuzz_src))
 
-.PHONY: all lib tests fuzzers check test fuzz bench demo style tidy format install uninstall clean \
+.PHONY: all lib tests fuzzers check test stage fuzz bench demo style tidy format install uninstall clean \
         asan-tree tsan-tree fuzz-tree FORCE
 all: lib $(if $(cli_src),$(program)) $(if $(wildcard include/platter.h),$(header)) $(O)/platter.pc
 lib: $(archive) $(shared)
@@ -156,10 +156,16 @@ fuzz-tree:
 	    CFLAGS='$(sanitize) -fsanitize=fuzzer-no-link,address,undefined'; fi
 
 # ---- running things ------------------------------------------------------------------------------
-check: all tests asan-tree tsan-tree fuzz-tree
+# What `make install` puts in place, for the tests to look at.
+stage: all
+	@rm -rf $(O)/stage
+	+@$(MAKE) -s install DESTDIR=$(abspath $(O))/stage PREFIX=/usr BINDIR=/usr/bin LIBDIR=/usr/lib \
+	    INCLUDEDIR=/usr/include MANDIR=/usr/share/man >/dev/null
+
+check: stage tests asan-tree tsan-tree fuzz-tree
 	@O=$(O) tests/run $(T)
 
-test: all tests
+test: stage tests
 	@O=$(O) tests/run --suites unit,cli,docs $(T)
 
 fuzz: fuzz-tree
