@@ -1,29 +1,30 @@
 /* driver.h - the contract of a disk image format.
  *
- * A driver knows one on-disk layout and nothing else: it turns guest addresses into places (map), makes
- * room for guest addresses (allocate, link), and keeps its own tables sound.  It moves no guest bytes:
- * the core reads and writes at the places that the driver names.  It opens no path: files come as
- * storages, further ones through the callbacks in the arguments.  A slot left null is a clear "not
- * supported by this format".
+ * A driver knows one on-disk layout and nothing else: it turns guest addresses into places (map),
+ * makes room for guest addresses (allocate, link), and keeps its own tables sound.  It moves no
+ * guest bytes: the core reads and writes at the places that the driver names.  It opens no path:
+ * files come as storages, further ones through the callbacks in the arguments.  A slot left null is
+ * a clear "not supported by this format".
  *
- * Threads: map may run from many threads at once and beside every mutating call.  The mutating calls
- * allocate, link, cancel, zero and discard may run from many threads at once; the core makes sure that no two
- * touch the same granule at the same time.  flush may run beside all of those.  All other
- * calls have the layer to themselves.  The driver's own lock keeps its tables consistent.
+ * Threads: map may run from many threads at once and beside every mutating call.  The mutating
+ * calls allocate, link, cancel, zero and discard may run from many threads at once; the core makes
+ * sure that no two touch the same granule at the same time.  flush may run beside all of those. All
+ * other calls have the layer to themselves.  The driver's own lock keeps its tables consistent.
  *
- * Promise 1 (flushed data survives): when flush has returned, everything linked, zeroed and discarded before
- * it is found again after any crash; at every other instant the file holds the old or the new
- * state of each granule, with at most leaked space.  To that end link, not allocate, changes what map shows,
- * and the core calls link only after the data were written. */
+ * Promise 1 (flushed data survives): when flush has returned, everything linked, zeroed and
+ * discarded before it is found again after any crash; at every other instant the file holds the old
+ * or the new state of each granule, with at most leaked space.  To that end link, not allocate,
+ * changes what map shows, and the core calls link only after the data were written. */
 #ifndef PL_CORE_DRIVER_H
 #define PL_CORE_DRIVER_H
 
 #include "core/base/facts.h"
 #include "core/base/options.h"
 #include "core/base/report.h"
-#include "core/codec/codec.h"
-#include "core/image_types.h"
+#include "core/base/image_types.h"
 #include "core/storage/storage.h"
+
+struct pl_codec; /* core/codec/codec.h */
 
 enum pl_state {
     PL_PARENT, /* this layer says nothing: look in the parent; zeros without one */
@@ -35,14 +36,14 @@ enum pl_state {
 /* Where the bytes of one run of guest addresses are.  The core does the I/O. */
 struct pl_extent {
     enum pl_state state;
-    bool allocated;     /* ZERO only: room is kept for it at st + off */
-    uint64_t len;       /* guest bytes in this run, >= 1 */
-    struct pl_storage *st;         /* DATA, PACKED, allocated ZERO: the file ... */
-    uint64_t off;                  /* ... and the byte offset in it */
-    const struct pl_codec *codec;  /* PACKED: what unpacks it ... */
-    uint64_t unit_at;              /* ... the guest address at which the unit starts ... */
-    uint32_t unit_len;             /* ... the guest bytes it unpacks to (may pass the disk's end) ... */
-    uint32_t packed_len;           /* ... and the bytes it occupies at most at off */
+    bool allocated;               /* ZERO only: room is kept for it at st + off */
+    uint64_t len;                 /* guest bytes in this run, >= 1 */
+    struct pl_storage *st;        /* DATA, PACKED, allocated ZERO: the file ... */
+    uint64_t off;                 /* ... and the byte offset in it */
+    const struct pl_codec *codec; /* PACKED: what unpacks it ... */
+    uint64_t unit_at;             /* ... the guest address at which the unit starts ... */
+    uint32_t unit_len;   /* ... the guest bytes it unpacks to (may pass the disk's end) ... */
+    uint32_t packed_len; /* ... and the bytes it occupies at most at off */
 };
 
 /* Room for a run of guest addresses, as made by allocate. */
@@ -50,24 +51,25 @@ struct pl_place {
     uint64_t at, len;      /* guest range, contiguous in st */
     struct pl_storage *st; /* where its bytes go ... */
     uint64_t off;          /* ... and the byte offset there */
-    bool fresh;  /* not visible until linked; the core writes all of [at, at + len), which is granule
+    bool fresh; /* not visible until linked; the core writes all of [at, at + len), which is granule
                     aligned (or ends at the disk's end), before it links.  Not fresh: the
                     map points here already, any part may be overwritten, link is not called. */
-    bool zeroed;          /* fresh room that reads as zeros already */
-    uint32_t packed_len;  /* room for one compressed unit of that many bytes, 0: plain */
-    uint64_t token;       /* the driver's own */
+    bool zeroed;         /* fresh room that reads as zeros already */
+    uint32_t packed_len; /* room for one compressed unit of that many bytes, 0: plain */
+    uint64_t token;      /* the driver's own */
 };
 
 /* What opening a file gave: set by the driver's open, read by the core, constant afterwards but for
  * size, which resize changes. */
 struct pl_layer {
-    void *state;           /* the driver's own */
-    uint64_t size;         /* virtual size in bytes */
-    uint32_t granule;      /* allocate, zero, discard take ranges aligned to this (the end of the disk excepted) */
-    uint32_t cluster_size; /* what `info` shows; 0: the format has none */
+    void *state;      /* the driver's own */
+    uint64_t size;    /* virtual size in bytes */
+    uint32_t granule; /* allocate, zero, discard take ranges aligned to this (the end of the disk
+                         excepted) */
+    uint32_t cluster_size;        /* what `info` shows; 0: the format has none */
     const struct pl_codec *codec; /* of the packed units it can hold; null: none */
     uint32_t unit_len;            /* guest bytes of a packed unit */
-    char *parent_name;   /* as the file says it; null: none.  Owned by the layer, freed by the core */
+    char *parent_name; /* as the file says it; null: none.  Owned by the layer, freed by the core */
     char *parent_format; /* null: not said.  The same */
     bool sparse_new;     /* what was never written reads as zeros (or falls to the parent) */
 };
@@ -80,29 +82,31 @@ struct pl_open_args {
     const char *snapshot;    /* open this internal snapshot (id or name) read-only instead; null */
     uint32_t cache_bytes;    /* the most memory for cached tables; 0: the driver's default */
     const struct pl_report *report; /* warnings; may be null */
-    /* Opens a further file that this one names, by the opener's policy.  The storage is the driver's. */
+    /* Opens a further file that this one names, by the opener's policy.  The storage is the
+     * driver's. */
     int (*open_file)(const struct pl_open_args *args, const char *name, struct pl_storage **out,
                      struct pl_err *e);
     void *ctx; /* of open_file */
 };
 
 struct pl_create_args {
-    struct pl_storage *file; /* empty, or a device; stays the core's */
-    uint64_t size;           /* virtual size in bytes */
+    struct pl_storage *file;                 /* empty, or a device; stays the core's */
+    uint64_t size;                           /* virtual size in bytes */
     const char *parent_name, *parent_format; /* null: none */
     const struct pl_options *options;        /* -o; unknown keys are the core's to refuse */
     bool reproducible;                       /* identifiers and times derived, not random */
     const struct pl_report *report;
-    /* Makes a further file (a data file) that this one names; the storage is the driver's to close. */
+    /* Makes a further file (a data file) that this one names; the storage is the driver's to close.
+     */
     int (*create_file)(const struct pl_create_args *args, const char *name, struct pl_storage **out,
                        struct pl_err *e);
     void *ctx; /* of create_file */
 };
 
 struct pl_driver {
-    const char *name;        /* as in -f and -O */
-    const char *const *aliases; /* other names, null-terminated; or null */
-    const char *spec;        /* the specification it follows */
+    const char *name;                            /* as in -f and -O */
+    const char *const *aliases;                  /* other names, null-terminated; or null */
+    const char *spec;                            /* the specification it follows */
     const struct pl_option_help *create_options; /* what -o takes; ends with a row of nulls */
 
     /* Whether the file is of this format, from its first `len` bytes alone (the magic): a broken
@@ -115,8 +119,8 @@ struct pl_driver {
     void (*close)(void *state);
 
     /* ---- writing ---- */
-    /* Room for a prefix of [at, at + len), plain bytes.  Fresh room needs at and len granule aligned
-     * (or at + len the size); any range that is all in place already needs no alignment.
+    /* Room for a prefix of [at, at + len), plain bytes.  Fresh room needs at and len granule
+     * aligned (or at + len the size); any range that is all in place already needs no alignment.
      * Consecutive calls get consecutive room where the layout allows it. */
     int (*allocate)(void *state, uint64_t at, uint64_t len, struct pl_place *out, struct pl_err *e);
     /* Room for one compressed unit that starts at `at`.  Consecutive calls get adjacent room. */
@@ -126,34 +130,40 @@ struct pl_driver {
     int (*link)(void *state, const struct pl_place *place, struct pl_err *e);
     /* The bytes could not be written: gives fresh room back. */
     void (*cancel)(void *state, const struct pl_place *place);
-    /* Makes a granule aligned range read as zeros.  `unmap`: give room back, else keep what there is.
-     * 1: not possible here, write zeros instead; 0; -1. */
+    /* Makes a granule aligned range read as zeros.  `unmap`: give room back, else keep what there
+     * is. 1: not possible here, write zeros instead; 0; -1. */
     int (*zero)(void *state, uint64_t at, uint64_t len, bool unmap, struct pl_err *e);
-    /* Gives room back; the range then reads as zeros (never as the parent's data).  May skip parts. */
+    /* Gives room back; the range then reads as zeros (never as the parent's data).  May skip parts.
+     */
     int (*discard)(void *state, uint64_t at, uint64_t len, struct pl_err *e);
     int (*flush)(void *state, struct pl_err *e);
 
     /* ---- the whole image ---- */
     int (*create)(const struct pl_create_args *args, struct pl_err *e);
-    /* Grows, or shrinks when `shrink` says that losing data is meant.  The core updates layer->size. */
-    int (*resize)(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc, struct pl_err *e);
+    /* Grows, or shrinks when `shrink` says that losing data is meant.  The core updates
+     * layer->size. */
+    int (*resize)(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
+                  struct pl_err *e);
     int (*check)(void *state, enum pl_repair repair, const struct pl_report *report,
                  struct pl_check_result *result, struct pl_err *e);
     /* Bytes a new image of `size` with `data_bytes` (whole clusters) of data would take. */
-    int (*measure)(const struct pl_measure_args *args, struct pl_measure_result *result, struct pl_err *e);
+    int (*measure)(const struct pl_measure_args *args, struct pl_measure_result *result,
+                   struct pl_err *e);
     /* What `info` shows under "format-specific": members appended to `facts`. */
     int (*info)(void *state, struct pl_fact *facts, struct pl_err *e);
-    /* Internal snapshots, oldest first; *list is malloc'ed, texts inside one block: see pl_snapshots. */
+    /* Internal snapshots, oldest first; *list is malloc'ed, texts inside one block: see
+     * pl_snapshots. */
     int (*snapshots)(void *state, struct pl_snapshot **list, size_t *count, struct pl_err *e);
     /* Flags of the opened file for `info`. */
     void (*flags)(void *state, struct pl_image_flags *flags);
 
     /* ---- persistent bitmaps ---- */
     int (*bitmaps)(void *state, struct pl_bitmap **list, size_t *count, struct pl_err *e);
-    /* One bit a granule of the bitmap, lowest bit of byte 0 first; bits has (size/granularity+7)/8 bytes. */
+    /* One bit a granule of the bitmap, lowest bit of byte 0 first; bits has (size/granularity+7)/8
+     * bytes. */
     int (*bitmap_load)(void *state, const char *name, uint8_t *bits, size_t len, struct pl_err *e);
-    int (*bitmap_store)(void *state, const struct pl_bitmap *bitmap, const uint8_t *bits, size_t len,
-                        struct pl_err *e);
+    int (*bitmap_store)(void *state, const struct pl_bitmap *bitmap, const uint8_t *bits,
+                        size_t len, struct pl_err *e);
 };
 
 /* The formats, in the order in which they are probed; null-terminated.  formats/registry.c */

@@ -1,4 +1,5 @@
-/* bytes.h - numbers in file bytes: any alignment, any host.  No struct is ever cast onto a buffer. */
+/* bytes.h - numbers in file bytes: any alignment, any host.  No struct is ever cast onto a buffer.
+ */
 #ifndef PL_CORE_BASE_BYTES_H
 #define PL_CORE_BASE_BYTES_H
 

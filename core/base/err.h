@@ -43,12 +43,13 @@ struct pl_err {
 /* Fills *e and returns -1, always: `return pl_fail(e, ...);`.  e may be null.  Clears the hint. */
 PL_API int pl_fail(struct pl_err *e, enum pl_kind kind, const char *fmt, ...) PL_PRINTF(3, 4);
 
-/* Like pl_fail for a failed system call: appends ": " and the text of `sys`, and picks the kind from
- * it (ENOSPC, EDQUOT, EFBIG: PL_E_NO_SPACE; ENOENT: PL_E_NOT_FOUND; EEXIST: PL_E_EXISTS; ENOMEM:
- * PL_E_NOMEM; else PL_E_SYS). */
+/* Like pl_fail for a failed system call: appends ": " and the text of `sys`, and picks the kind
+ * from it (ENOSPC, EDQUOT, EFBIG: PL_E_NO_SPACE; ENOENT: PL_E_NOT_FOUND; EEXIST: PL_E_EXISTS;
+ * ENOMEM: PL_E_NOMEM; else PL_E_SYS). */
 PL_API int pl_fail_sys(struct pl_err *e, int sys, const char *fmt, ...) PL_PRINTF(3, 4);
 
-/* Puts "fmt: " before the message of *e.  Returns -1.  Text that no longer fits is cut at the end. */
+/* Puts "fmt: " before the message of *e.  Returns -1.  Text that no longer fits is cut at the end.
+ */
 PL_API int pl_within(struct pl_err *e, const char *fmt, ...) PL_PRINTF(2, 3);
 
 /* Sets the hint of *e.  Returns -1. */

@@ -25,9 +25,9 @@ PL_API struct pl_fact *pl_facts_new(void);
 /* Frees the whole tree.  Null is fine. */
 PL_API void pl_facts_free(struct pl_fact *root);
 
-/* These append a member to an OBJECT (name given) or a LIST (name null).  They return the new member,
- * or null when out of memory or when `parent` is null: what goes into a member that could not be made
- * is dropped, so a sequence of calls needs no check in between. */
+/* These append a member to an OBJECT (name given) or a LIST (name null).  They return the new
+ * member, or null when out of memory or when `parent` is null: what goes into a member that could
+ * not be made is dropped, so a sequence of calls needs no check in between. */
 struct pl_fact *pl_facts_number(struct pl_fact *parent, const char *name, uint64_t number);
 /* A NUMBER of 0 or 1 that prints as false or true. */
 struct pl_fact *pl_facts_bool(struct pl_fact *parent, const char *name, bool value);

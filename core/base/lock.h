@@ -55,8 +55,8 @@ static inline void pl_scope_unlock(struct pl_lock *const *lock)
     pthread_mutex_unlock(&(*lock)->mutex);
 }
 
-/* Takes the lock; asserts, instead of acquiring, because clang's analysis of C does not see the cleanup
- * attribute give it back. */
+/* Takes the lock; asserts, instead of acquiring, because clang's analysis of C does not see the
+ * cleanup attribute give it back. */
 static inline void pl_lock_scope(struct pl_lock *lock) PL_ASSERTS(lock) PL_UNCHECKED;
 static inline void pl_lock_scope(struct pl_lock *lock)
 {

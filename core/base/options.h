@@ -1,4 +1,5 @@
-/* options.h - "-o key=value,key=value" lists, read by typed getters; what nobody read is an error. */
+/* options.h - "-o key=value,key=value" lists, read by typed getters; what nobody read is an error.
+ */
 #ifndef PL_CORE_BASE_OPTIONS_H
 #define PL_CORE_BASE_OPTIONS_H
 

@@ -7,8 +7,9 @@
 
 #include "core/base/err.h"
 
-/* Every member may be null.  `ctx` is handed to each call.  All calls for one piece of work come from
- * one thread at a time, not necessarily the one that started it; they must not block for long. */
+/* Every member may be null.  `ctx` is handed to each call.  All calls for one piece of work come
+ * from one thread at a time, not necessarily the one that started it; they must not block for long.
+ */
 struct pl_report {
     void *ctx;
     /* Something the user should know and that stops nothing: one line, no newline at its end. */

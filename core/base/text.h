@@ -7,10 +7,11 @@
 
 #include "core/base/err.h"
 
-/* Parses a size as qemu-img does: a number, decimals allowed ("1.5G"), suffix b, k/K, M, G, T, P or E
- * (powers of 1024, an optional "iB" after it), or 0x hexadecimal; no suffix counts `unit` bytes.
+/* Parses a size as qemu-img does: a number, decimals allowed ("1.5G"), suffix b, k/K, M, G, T, P or
+ * E (powers of 1024, an optional "iB" after it), or 0x hexadecimal; no suffix counts `unit` bytes.
  * PL_E_INVALID, PL_E_LIMIT over PL_OFFSET_MAX. */
-PL_API int pl_parse_size(const char *text, uint64_t unit, uint64_t *size, struct pl_err *e) PL_CHECK;
+PL_API int pl_parse_size(const char *text, uint64_t unit, uint64_t *size, struct pl_err *e)
+    PL_CHECK;
 
 /* Parses a plain decimal number within [min, max].  PL_E_INVALID, PL_E_LIMIT. */
 PL_API int pl_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *n,

@@ -8,8 +8,8 @@
 /* Whether all len bytes are zero.  len 0: true. */
 bool pl_is_zero(const void *buf, size_t len);
 
-/* The length of the leading run of whole pieces of `piece` bytes (the last may be short) that are all
- * zero or all not zero, and which (*zero).  len >= 1; the result is >= 1 and <= len. */
+/* The length of the leading run of whole pieces of `piece` bytes (the last may be short) that are
+ * all zero or all not zero, and which (*zero).  len >= 1; the result is >= 1 and <= len. */
 size_t pl_zero_run(const void *buf, size_t len, size_t piece, bool *zero);
 
 #endif

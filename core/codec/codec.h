@@ -43,8 +43,8 @@ int pl_pack(struct pl_codec_state *state, const void *src, size_t len, void *dst
             size_t *packed_len, struct pl_err *e) PL_CHECK;
 
 /* Unpacks exactly len bytes from a unit of at most packed_len bytes; what follows the end of the
- * compressed stream inside packed_len is ignored (qcow2 counts whole sectors).  PL_E_CORRUPT when the
- * stream is broken or yields fewer bytes. */
+ * compressed stream inside packed_len is ignored (qcow2 counts whole sectors).  PL_E_CORRUPT when
+ * the stream is broken or yields fewer bytes. */
 int pl_unpack(struct pl_codec_state *state, const void *packed, size_t packed_len, void *dst,
               size_t len, struct pl_err *e) PL_CHECK;
 

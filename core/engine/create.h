@@ -7,23 +7,23 @@
 #include "core/graph/image.h"
 
 struct pl_create_options {
-    const char *format;                 /* null: raw */
-    uint64_t size;                      /* bytes; rounded up to 512 as the formats need it */
-    bool size_given;                    /* false: the parent's size */
-    const struct pl_options *options;   /* -o; may be null */
-    const char *parent;                 /* name of the parent as the image will say it; null: none */
-    const char *parent_format;          /* null: found out, and stored */
-    bool unsafe_parent;                 /* qemu-img's -u: the parent need not exist (size is needed then) */
-    bool reproducible;                  /* identifiers derived, not random */
-    const char *const *allowed_dirs;    /* see pl_open_options */
+    const char *format;               /* null: raw */
+    uint64_t size;                    /* bytes; rounded up to 512 as the formats need it */
+    bool size_given;                  /* false: the parent's size */
+    const struct pl_options *options; /* -o; may be null */
+    const char *parent;               /* name of the parent as the image will say it; null: none */
+    const char *parent_format;        /* null: found out, and stored */
+    bool unsafe_parent; /* qemu-img's -u: the parent need not exist (size is needed then) */
+    bool reproducible;  /* identifiers derived, not random */
+    const char *const *allowed_dirs; /* see pl_open_options */
     const struct pl_report *report;
 };
 
-/* Makes a new image at `path`, replacing an older file only when the new one is complete.  A name of a
- * parent is taken relative to the folder of `path`.  PL_E_INVALID (options), PL_E_NOT_FOUND (parent),
- * PL_E_LOCKED, PL_E_NO_SPACE, PL_E_SYS. */
-PL_API int pl_create(const char *path, const struct pl_create_options *options,
-                     struct pl_err *e) PL_CHECK;
+/* Makes a new image at `path`, replacing an older file only when the new one is complete.  A name
+ * of a parent is taken relative to the folder of `path`.  PL_E_INVALID (options), PL_E_NOT_FOUND
+ * (parent), PL_E_LOCKED, PL_E_NO_SPACE, PL_E_SYS. */
+PL_API int pl_create(const char *path, const struct pl_create_options *options, struct pl_err *e)
+    PL_CHECK;
 
 /* Bytes that a new image in `format` would take: of `size` (img null), or of a copy of img. */
 PL_API int pl_measure(struct pl_image *img, const char *format, uint64_t size,

@@ -1,7 +1,7 @@
 /* chain.c - opens the parents of an image, the youngest first, under the opener's policy.
  *
- * A chain ends where an image names no parent.  One that comes back to a file already in it, or is deeper than
- * PL_CHAIN_MAX, is refused: both are ways to make a reader loop. */
+ * A chain ends where an image names no parent.  One that comes back to a file already in it, or is
+ * deeper than PL_CHAIN_MAX, is refused: both are ways to make a reader loop. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -44,6 +44,7 @@ static int open_parent(struct pl_image *youngest, struct pl_image *child, unsign
         .allowed_dirs = options->allowed_dirs,
         .report = options->report,
     };
+    const struct pl_file_source own = { 0 };
     struct pl_storage *file;
 
     if (open_parent_file(child, options, &file, e) < 0)
@@ -52,7 +53,7 @@ static int open_parent(struct pl_image *youngest, struct pl_image *child, unsign
         pl_storage_close(file, NULL);
         return -1;
     }
-    if (pl_open_storage(file, false, file->path ? file->path : child->layer.parent_name,
+    if (pl_open_storage(file, &own, file->path ? file->path : child->layer.parent_name,
                         &parent_options, &child->parent, e) < 0)
         return pl_within(e, "%s: opening its backing file", child->path);
     return 0;

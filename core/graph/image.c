@@ -11,6 +11,7 @@
 struct file_context {
     struct pl_image *img;
     struct pl_opener opener;
+    const struct pl_file_source *source;
 };
 
 static int open_named_file(const struct pl_open_args *args, const char *name,
@@ -18,6 +19,8 @@ static int open_named_file(const struct pl_open_args *args, const char *name,
 {
     const struct file_context *ctx = args->ctx;
 
+    if (ctx->source->open_file)
+        return ctx->source->open_file(ctx->source->ctx, name, out, e);
     return pl_open_named(&ctx->opener, ctx->img->file, name,
                          args->writable ? PL_READ_WRITE : PL_READ, out, e);
 }
@@ -56,9 +59,10 @@ static int check_abilities(struct pl_image *img, const struct pl_open_options *o
     return 0;
 }
 
-static int open_layer(struct pl_image *img, const struct pl_open_options *options, struct pl_err *e)
+static int open_layer(struct pl_image *img, const struct pl_file_source *source,
+                      const struct pl_open_options *options, struct pl_err *e)
 {
-    struct file_context ctx = { .img = img, .opener = opener_of(options) };
+    struct file_context ctx = { .img = img, .opener = opener_of(options), .source = source };
     const struct pl_open_args args = {
         .file = img->file,
         .writable = options->writable,
@@ -109,21 +113,21 @@ static struct pl_image *new_image(struct pl_storage *file, bool borrowed, const 
     return img;
 }
 
-int pl_open_storage(struct pl_storage *file, bool borrowed, const char *path,
+int pl_open_storage(struct pl_storage *file, const struct pl_file_source *source, const char *path,
                     const struct pl_open_options *options, struct pl_image **out, struct pl_err *e)
 {
     static const struct pl_open_options defaults;
     const struct pl_open_options *o = options ? options : &defaults;
-    struct pl_image *img = new_image(file, borrowed, path);
+    struct pl_image *img = new_image(file, source->borrowed, path);
 
     if (!img) {
-        if (!borrowed)
+        if (!source->borrowed)
             pl_storage_close(file, NULL);
         return pl_fail(e, PL_E_NOMEM, "%s: no memory to open it", path);
     }
     img->writable = o->writable;
-    if (find_format(img, o->format, e) < 0 || open_layer(img, o, e) < 0) {
-        if (!borrowed)
+    if (find_format(img, o->format, e) < 0 || open_layer(img, source, o, e) < 0) {
+        if (!source->borrowed)
             pl_storage_close(file, NULL);
         free_image(img);
         return -1;
@@ -143,6 +147,7 @@ int pl_open(const char *path, const struct pl_open_options *options, struct pl_i
     static const struct pl_open_options defaults;
     const struct pl_open_options *o = options ? options : &defaults;
     const struct pl_opener opener = opener_of(o);
+    const struct pl_file_source own = { 0 };
     struct pl_storage *file;
 
     if (o->writable && o->force_share)
@@ -155,7 +160,7 @@ int pl_open(const char *path, const struct pl_open_options *options, struct pl_i
     } else if (pl_open_path(&opener, path, o->writable ? PL_READ_WRITE : PL_READ, &file, e) < 0) {
         return -1;
     }
-    return pl_open_storage(file, false, path, o, out, e);
+    return pl_open_storage(file, &own, path, o, out, e);
 }
 
 static int close_one(struct pl_image *img, struct pl_err *e)

@@ -1,13 +1,14 @@
 /* image.h - an open disk image: guest bytes, over its chain of parents.
  *
- * Threads: any number of threads may read and map; reads, writes, zeroing and discards may run at once,
- * the image orders those that overlap.  pl_close, pl_resize and pl_check need the image to themselves. */
+ * Threads: any number of threads may read and map; reads, writes, zeroing and discards may run at
+ * once, the image orders those that overlap.  pl_close, pl_resize and pl_check need the image to
+ * themselves. */
 #ifndef PL_CORE_GRAPH_IMAGE_H
 #define PL_CORE_GRAPH_IMAGE_H
 
 #include "core/base/facts.h"
 #include "core/base/report.h"
-#include "core/image_types.h"
+#include "core/base/image_types.h"
 
 struct pl_image;
 
@@ -19,15 +20,15 @@ struct pl_open_options {
     bool force_share; /* read-only, without locks: the content may change meanwhile (qemu-img -U) */
     bool check_only;  /* open what `check` can work on, however damaged */
     bool unsafe;      /* for a file that has no name yet: nothing is synced before pl_flush */
-    const char *const *allowed_dirs; /* folders that parents and data files may come from, besides the
-                                        image's own; null-terminated, or null */
+    const char *const *allowed_dirs; /* folders that parents and data files may come from, besides
+                                        the image's own; null-terminated, or null */
     const struct pl_report *report;  /* warnings while opening; may be null */
 };
 
 /* Opens the image at `path` and its parents.  options may be null: read-only, format found out.  A
- * file of no known format is raw.  Parents are opened read-only; a chain that comes back to itself or is deeper
- * than 200 is refused.  PL_E_NOT_FOUND, PL_E_LOCKED, PL_E_FORMAT, PL_E_CORRUPT, PL_E_POLICY,
- * PL_E_UNSUPPORTED, PL_E_SYS. */
+ * file of no known format is raw.  Parents are opened read-only; a chain that comes back to itself
+ * or is deeper than 200 is refused.  PL_E_NOT_FOUND, PL_E_LOCKED, PL_E_FORMAT, PL_E_CORRUPT,
+ * PL_E_POLICY, PL_E_UNSUPPORTED, PL_E_SYS. */
 PL_API int pl_open(const char *path, const struct pl_open_options *options, struct pl_image **out,
                    struct pl_err *e) PL_CHECK;
 
@@ -68,35 +69,35 @@ PL_API int pl_format_facts(struct pl_image *img, struct pl_fact **facts, struct 
 
 /* One run of guest addresses in one state, seen through the whole chain. */
 struct pl_run {
-    uint64_t at, len;      /* guest range */
-    unsigned depth;        /* 0: this image, 1: its parent ... the layer that decides */
-    bool present;          /* some layer says something about it */
-    bool zero;             /* reads as zeros */
-    bool data;             /* has bytes of its own in a file */
+    uint64_t at, len; /* guest range */
+    unsigned depth;   /* 0: this image, 1: its parent ... the layer that decides */
+    bool present;     /* some layer says something about it */
+    bool zero;        /* reads as zeros */
+    bool data;        /* has bytes of its own in a file */
     bool compressed;
-    bool has_offset;       /* they are plain at ... */
-    uint64_t offset;       /* ... this byte offset ... */
-    const char *file;      /* ... of this file (valid as long as the image) */
+    bool has_offset;  /* they are plain at ... */
+    uint64_t offset;  /* ... this byte offset ... */
+    const char *file; /* ... of this file (valid as long as the image) */
 };
 
-/* The run that starts at `at`, no longer than len; neighbours of the same kind that follow each other in
- * their file are one run.  PL_E_LIMIT outside the disk. */
+/* The run that starts at `at`, no longer than len; neighbours of the same kind that follow each
+ * other in their file are one run.  PL_E_LIMIT outside the disk. */
 PL_API int pl_map(struct pl_image *img, uint64_t at, uint64_t len, struct pl_run *run,
                   struct pl_err *e) PL_CHECK;
 
-/* Reads len bytes at guest address `at`.  PL_E_LIMIT outside the disk, PL_E_CORRUPT, PL_E_SYS; buf is
- * then undefined. */
-PL_API int pl_read(struct pl_image *img, uint64_t at, void *buf, size_t len,
-                   struct pl_err *e) PL_CHECK;
+/* Reads len bytes at guest address `at`.  PL_E_LIMIT outside the disk, PL_E_CORRUPT, PL_E_SYS; buf
+ * is then undefined. */
+PL_API int pl_read(struct pl_image *img, uint64_t at, void *buf, size_t len, struct pl_err *e)
+    PL_CHECK;
 
-/* Writes; what is overwritten in part keeps its other bytes, from the parent too.  After a failure inside the
- * image's own tables it refuses further writes until it is opened again. */
+/* Writes; what is overwritten in part keeps its other bytes, from the parent too.  After a failure
+ * inside the image's own tables it refuses further writes until it is opened again. */
 PL_API int pl_write(struct pl_image *img, uint64_t at, const void *buf, size_t len,
                     struct pl_err *e) PL_CHECK;
 
 /* Makes a range read as zeros, cheaply where the format can; `unmap` gives the room back. */
-PL_API int pl_zero(struct pl_image *img, uint64_t at, uint64_t len, bool unmap,
-                   struct pl_err *e) PL_CHECK;
+PL_API int pl_zero(struct pl_image *img, uint64_t at, uint64_t len, bool unmap, struct pl_err *e)
+    PL_CHECK;
 
 /* Gives room back; whole clusters in the range read as zeros afterwards, the rest is unchanged. */
 PL_API int pl_discard(struct pl_image *img, uint64_t at, uint64_t len, struct pl_err *e) PL_CHECK;
@@ -104,11 +105,13 @@ PL_API int pl_discard(struct pl_image *img, uint64_t at, uint64_t len, struct pl
 /* Returns when everything written before survives a crash. */
 PL_API int pl_flush(struct pl_image *img, struct pl_err *e) PL_CHECK;
 
-/* Grows (new space reads as zeros), or shrinks if `shrink`.  PL_E_INVALID when it would shrink without. */
+/* Grows (new space reads as zeros), or shrinks if `shrink`.  PL_E_INVALID when it would shrink
+ * without. */
 PL_API int pl_resize(struct pl_image *img, uint64_t size, bool shrink, unsigned prealloc,
                      struct pl_err *e) PL_CHECK;
 
-/* Looks for defects, and mends them if asked (image opened writable).  A defect is no failure: see *result. */
+/* Looks for defects, and mends them if asked (image opened writable).  A defect is no failure: see
+ * *result. */
 PL_API int pl_check(struct pl_image *img, enum pl_repair repair, const struct pl_report *report,
                     struct pl_check_result *result, struct pl_err *e) PL_CHECK;
 

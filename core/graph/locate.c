@@ -8,8 +8,8 @@ int pl_check_range(const struct pl_image *img, uint64_t at, uint64_t len, struct
 {
     if (!pl_inside(at, len, img->layer.size))
         return pl_fail(e, PL_E_LIMIT,
-                       "%s: guest range [0x%" PRIx64 ", +0x%" PRIx64 ") is outside the disk of 0x%" PRIx64
-                       " bytes",
+                       "%s: guest range [0x%" PRIx64 ", +0x%" PRIx64
+                       ") is outside the disk of 0x%" PRIx64 " bytes",
                        img->path, at, len, img->layer.size);
     return 0;
 }

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "core/base/lock.h"
+#include "core/codec/codec.h"
 #include "core/driver.h"
 #include "core/graph/image.h"
 #include "core/graph/range_lock.h"
@@ -32,9 +33,9 @@ struct pl_image {
     struct pl_image *parent; /* owned; null: none */
     char *path;              /* as given, or as the child names it */
     bool guessed, writable;
-    bool guard_header; /* raw by guess, written to: see write.c */
-    struct pl_range_lock ranges; /* taken before any driver lock; unused while read-only */
-    atomic_bool broken;          /* tables may be half-changed: no more writes */
+    bool guard_header;             /* raw by guess, written to: see write.c */
+    struct pl_range_lock ranges;   /* taken before any driver lock; unused while read-only */
+    atomic_bool broken;            /* tables may be half-changed: no more writes */
     struct pl_lock unpackers_lock; /* guards the list of idle ones */
     struct pl_unpacker *unpackers;
 };
@@ -51,11 +52,21 @@ struct pl_located {
 int pl_locate(struct pl_image *img, uint64_t at, uint64_t len, struct pl_located *out,
               struct pl_err *e) PL_CHECK;
 
-/* Opens an image over a storage: for new images that have no name yet.  The storage belongs to the image, unless
- * `borrowed`.  Parents are opened as pl_open does. */
-int pl_open_storage(struct pl_storage *file, bool borrowed, const char *path,
-                    const struct pl_open_options *options, struct pl_image **out,
-                    struct pl_err *e) PL_CHECK;
+/* How an image over a storage comes by it.  All null: the storage becomes the image's own, which
+ * closes it. */
+struct pl_file_source {
+    bool borrowed; /* the storage stays the caller's and outlives the image */
+    /* Opens a further file that the image names, in place of the opener: files that have no name
+     * yet. Null: the opener. */
+    int (*open_file)(void *ctx, const char *name, struct pl_storage **out, struct pl_err *e);
+    void *ctx;
+};
+
+/* Opens an image over a storage, called `path` in messages.  Parents are opened as pl_open does. On
+ * failure a storage that is not borrowed is closed. */
+int pl_open_storage(struct pl_storage *file, const struct pl_file_source *source, const char *path,
+                    const struct pl_open_options *options, struct pl_image **out, struct pl_err *e)
+    PL_CHECK;
 
 /* The driver of that name or alias.  PL_E_INVALID lists the names there are. */
 int pl_driver_find(const char *name, const struct pl_driver **out, struct pl_err *e) PL_CHECK;
@@ -67,8 +78,8 @@ const struct pl_driver *pl_probe_bytes(const uint8_t *head, size_t len, uint64_t
 #define PL_PROBE_BYTES 4096
 
 /* Opens the parents that `img` names, all the way up.  On failure img is as before. */
-int pl_open_parents(struct pl_image *img, const struct pl_open_options *options,
-                    struct pl_err *e) PL_CHECK;
+int pl_open_parents(struct pl_image *img, const struct pl_open_options *options, struct pl_err *e)
+    PL_CHECK;
 
 /* Reads what `located`, the first run at `at`, says, without locks.  len <= its length. */
 int pl_read_located(const struct pl_located *located, uint64_t at, void *buf, size_t len,
@@ -84,7 +95,7 @@ void pl_unpackers_free(struct pl_image *img);                             /* at 
 int pl_no_slot(const struct pl_image *img, const char *what, struct pl_err *e) PL_CHECK;
 
 /* PL_E_LIMIT when [at, at + len) is not inside the disk. */
-int pl_check_range(const struct pl_image *img, uint64_t at, uint64_t len,
-                   struct pl_err *e) PL_CHECK;
+int pl_check_range(const struct pl_image *img, uint64_t at, uint64_t len, struct pl_err *e)
+    PL_CHECK;
 
 #endif

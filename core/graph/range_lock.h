@@ -1,4 +1,5 @@
-/* range_lock.h - orders reads and writes of one image that overlap; those that do not run at once. */
+/* range_lock.h - orders reads and writes of one image that overlap; those that do not run at once.
+ */
 #ifndef PL_CORE_GRAPH_RANGE_LOCK_H
 #define PL_CORE_GRAPH_RANGE_LOCK_H
 
@@ -25,8 +26,8 @@ void pl_range_lock_init(struct pl_range_lock *lock);
 /* Nothing may be held. */
 void pl_range_lock_destroy(struct pl_range_lock *lock);
 
-/* Waits until no other holder overlaps [at, end) unless both only read, then holds it in *range.  A thread
- * holds one range of a lock at a time, or it would wait for itself. */
+/* Waits until no other holder overlaps [at, end) unless both only read, then holds it in *range.  A
+ * thread holds one range of a lock at a time, or it would wait for itself. */
 void pl_range_take(struct pl_range_lock *lock, struct pl_range *range, uint64_t at, uint64_t end,
                    bool exclusive);
 

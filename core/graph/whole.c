@@ -1,4 +1,5 @@
-/* whole.c - questions and changes that concern a whole image: size, check, snapshots, bitmaps, facts. */
+/* whole.c - questions and changes that concern a whole image: size, check, snapshots, bitmaps,
+ * facts. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -136,6 +137,7 @@ int pl_bitmaps(struct pl_image *img, struct pl_bitmap **list, size_t *count, str
     *count = 0;
     if (!img->driver->bitmaps)
         return 0;
-    return img->driver->bitmaps(img->layer.state, list, count, e) < 0 ? pl_within(e, "%s", img->path)
-                                                                      : 0;
+    return img->driver->bitmaps(img->layer.state, list, count, e) < 0
+               ? pl_within(e, "%s", img->path)
+               : 0;
 }

@@ -1,11 +1,12 @@
 /* write.c - changes guest bytes: room from the driver, bytes from here, then the link.
  *
- * A write that covers a part of a granule which gets new room fills the rest from what the guest saw
- * there before, be it a parent's data, a compressed unit or zeros.  The range lock is taken on whole clusters, so no
- * other thread sees or changes the bytes in between.
+ * A write that covers a part of a granule which gets new room fills the rest from what the guest
+ * saw there before, be it a parent's data, a compressed unit or zeros.  The range lock is taken on
+ * whole clusters, so no other thread sees or changes the bytes in between.
  *
- * An image that is raw because nothing else was found in it, and not because the user said so, must not
- * become something else by what its guest writes to the first bytes: such writes are refused. */
+ * An image that is raw because nothing else was found in it, and not because the user said so, must
+ * not become something else by what its guest writes to the first bytes: such writes are refused.
+ */
 #include <inttypes.h>
 #include <string.h>
 
@@ -63,8 +64,7 @@ static int check_header_guard(struct pl_image *img, uint64_t at, const uint8_t *
 }
 
 /* What the guest sees at [at, at + len) of a granule that is about to move. */
-static int read_old(struct pl_image *img, uint64_t at, uint8_t *buf, uint64_t len,
-                    struct pl_err *e)
+static int read_old(struct pl_image *img, uint64_t at, uint8_t *buf, uint64_t len, struct pl_err *e)
 {
     for (uint64_t done = 0; done < len;) {
         struct pl_located located;
@@ -253,5 +253,6 @@ int pl_flush(struct pl_image *img, struct pl_err *e)
         return 0;
     if (img->broken)
         return check_writable(img, 0, 0, e);
-    return img->driver->flush(img->layer.state, e) < 0 ? pl_within(e, "%s: flushing", img->path) : 0;
+    return img->driver->flush(img->layer.state, e) < 0 ? pl_within(e, "%s: flushing", img->path)
+                                                       : 0;
 }

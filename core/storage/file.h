@@ -6,8 +6,8 @@
 #include "core/storage/storage.h"
 
 /* Wraps fd, which belongs to the storage from now on (closed even on failure).  Regular files,
- * block devices, and pipes, sockets or terminals (sequential; size UINT64_MAX when read).  Others are
- * refused.  `path` (copied; may be null) is the name in messages. */
+ * block devices, and pipes, sockets or terminals (sequential; size UINT64_MAX when read).  Others
+ * are refused.  `path` (copied; may be null) is the name in messages. */
 int pl_file_storage(int fd, const char *path, bool writable, struct pl_storage **out,
                     struct pl_err *e) PL_CHECK;
 

@@ -1,13 +1,13 @@
 /* opener.h - the only code in the library that opens a path.
  *
- * What the user names is opened as it is.  What an *image* names (parent, data file, extent file) is
- * opened under one policy: the name is a plain path without a protocol prefix ("json:", "nbd:",
+ * What the user names is opened as it is.  What an *image* names (parent, data file, extent file)
+ * is opened under one policy: the name is a plain path without a protocol prefix ("json:", "nbd:",
  * "file:" ...), it leads, links followed, to a regular file inside the folder of the image that
  * names it or inside one of the allowed folders, and never to a device.  An error names the flag
  * (--allow-dir) that would permit it.
  *
- * Locks: every file is locked the way QEMU locks images (OFD locks on bytes 100.. and 200..), so that
- * a running virtual machine is respected and respects us: readers exclude writers, writers
+ * Locks: every file is locked the way QEMU locks images (OFD locks on bytes 100.. and 200..), so
+ * that a running virtual machine is respected and respects us: readers exclude writers, writers
  * everybody; force_share takes no lock and checks none. */
 #ifndef PL_CORE_STORAGE_OPENER_H
 #define PL_CORE_STORAGE_OPENER_H
@@ -21,13 +21,13 @@ struct pl_opener {
 
 enum pl_access { PL_READ, PL_READ_WRITE };
 
-/* Opens a path that the user named.  "-" is not special here.  PL_E_NOT_FOUND, PL_E_LOCKED (names the
- * holder's process where the kernel tells it), PL_E_SYS. */
+/* Opens a path that the user named.  "-" is not special here.  PL_E_NOT_FOUND, PL_E_LOCKED (names
+ * the holder's process where the kernel tells it), PL_E_SYS. */
 int pl_open_path(const struct pl_opener *opener, const char *path, enum pl_access access,
                  struct pl_storage **out, struct pl_err *e) PL_CHECK;
 
-/* Opens a file that the image in `by` names, under the policy above.  Relative names are relative to
- * the folder of by's path.  PL_E_POLICY; else as pl_open_path. */
+/* Opens a file that the image in `by` names, under the policy above.  Relative names are relative
+ * to the folder of by's path.  PL_E_POLICY; else as pl_open_path. */
 int pl_open_named(const struct pl_opener *opener, struct pl_storage *by, const char *name,
                   enum pl_access access, struct pl_storage **out, struct pl_err *e) PL_CHECK;
 

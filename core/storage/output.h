@@ -11,15 +11,15 @@
 
 struct pl_output;
 
-/* Begins the file `path`.  The mode of an older file, or 0666 less the umask, is used.  The storage of
- * a pipe or a device is the thing itself.  "-" is standard output, duplicated. */
+/* Begins the file `path`.  The mode of an older file, or 0666 less the umask, is used.  The storage
+ * of a pipe or a device is the thing itself.  "-" is standard output, duplicated. */
 int pl_output_begin(const char *path, struct pl_output **out, struct pl_err *e) PL_CHECK;
 
 /* The storage to write to; belongs to the output until pl_output_finish or _abandon. */
 struct pl_storage *pl_output_storage(struct pl_output *output);
 
-/* Syncs, closes and names the file.  On failure nothing is left and an older file is as it was.  Frees
- * the output either way.  The storage must not be in use. */
+/* Syncs, closes and names the file.  On failure nothing is left and an older file is as it was.
+ * Frees the output either way.  The storage must not be in use. */
 int pl_output_finish(struct pl_output *output, struct pl_err *e) PL_CHECK;
 
 /* Removes what was written.  Null is fine. */

@@ -53,8 +53,7 @@ static int copy_stdin(struct pl_storage *spool, struct pl_err *e)
     if (!buf)
         return pl_fail(e, PL_E_NOMEM, "no memory to read standard input");
     while ((len = read_piece(buf, e)) > 0) {
-        if (!pl_is_zero(buf, (size_t)len) &&
-            pl_storage_write(spool, off, buf, (size_t)len, e) < 0)
+        if (!pl_is_zero(buf, (size_t)len) && pl_storage_write(spool, off, buf, (size_t)len, e) < 0)
             return -1;
         pl_storage_settle(spool, off, (uint64_t)len);
         off += (uint64_t)len;

@@ -4,8 +4,8 @@
 
 #include "core/storage/storage.h"
 
-/* Standard input: a file or block device there is used as it is; a pipe is first copied, zeros left out, into a file
- * without a name in $TMPDIR or /var/tmp, which goes when the storage is closed. */
+/* Standard input: a file or block device there is used as it is; a pipe is first copied, zeros left
+ * out, into a file without a name in $TMPDIR or /var/tmp, which goes when the storage is closed. */
 int pl_spool_stdin(struct pl_storage **out, struct pl_err *e) PL_CHECK;
 
 #endif

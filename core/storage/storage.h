@@ -37,7 +37,7 @@ struct pl_storage_ops {
     const char *kind;
     int (*read)(struct pl_storage *st, uint64_t off, void *buf, size_t len, struct pl_err *e);
     int (*write)(struct pl_storage *st, uint64_t off, const void *buf, size_t len,
-                 struct pl_err *e);                       /* null: read-only kind */
+                 struct pl_err *e); /* null: read-only kind */
     /* Makes a range read as zeros.  null: zeros are written. */
     int (*zero)(struct pl_storage *st, uint64_t off, uint64_t len, struct pl_err *e);
     /* The bytes are no longer needed.  null: nothing happens. */
@@ -45,6 +45,9 @@ struct pl_storage_ops {
     int (*resize)(struct pl_storage *st, uint64_t size, struct pl_err *e); /* null: fixed size */
     /* Reserves blocks for a range and extends the size over it.  null: not supported. */
     int (*reserve)(struct pl_storage *st, uint64_t off, uint64_t len, struct pl_err *e);
+    /* Hint: writes to the range follow; make room in one go, without changing the size.  null:
+     * ignored. */
+    void (*reserve_ahead)(struct pl_storage *st, uint64_t off, uint64_t len);
     int (*flush)(struct pl_storage *st, struct pl_err *e); /* null: nothing to do */
     /* The run that starts at off: *hole and *len (>= 1, <= the len given).  null: all data. */
     int (*map)(struct pl_storage *st, uint64_t off, uint64_t *len, bool *hole, struct pl_err *e);
@@ -71,8 +74,8 @@ struct pl_storage {
 };
 
 /* Reads exactly len bytes.  PL_E_CORRUPT when the range is not inside the storage; PL_E_SYS. */
-int pl_storage_read(struct pl_storage *st, uint64_t off, void *buf, size_t len,
-                    struct pl_err *e) PL_CHECK;
+int pl_storage_read(struct pl_storage *st, uint64_t off, void *buf, size_t len, struct pl_err *e)
+    PL_CHECK;
 
 /* Like pl_storage_read, but what lies past the end reads as zeros. */
 int pl_storage_read_padded(struct pl_storage *st, uint64_t off, void *buf, size_t len,
@@ -86,7 +89,8 @@ int pl_storage_write(struct pl_storage *st, uint64_t off, const void *buf, size_
 int pl_storage_zero(struct pl_storage *st, uint64_t off, uint64_t len, struct pl_err *e) PL_CHECK;
 
 /* Tells the host that the bytes are not needed; they then read as anything. */
-int pl_storage_discard(struct pl_storage *st, uint64_t off, uint64_t len, struct pl_err *e) PL_CHECK;
+int pl_storage_discard(struct pl_storage *st, uint64_t off, uint64_t len, struct pl_err *e)
+    PL_CHECK;
 
 /* Cuts or grows (with zeros).  PL_E_UNSUPPORTED for a device or a window. */
 int pl_storage_resize(struct pl_storage *st, uint64_t size, struct pl_err *e) PL_CHECK;
@@ -102,14 +106,17 @@ int pl_storage_flush(struct pl_storage *st, struct pl_err *e) PL_CHECK;
 
 /* Whether the run at off is a hole (reads as zeros, no blocks), and its length: 1 <= *len <= the
  * *len given.  off + *len must be inside the size. */
-int pl_storage_map(struct pl_storage *st, uint64_t off, uint64_t *len, bool *hole,
-                   struct pl_err *e) PL_CHECK;
+int pl_storage_map(struct pl_storage *st, uint64_t off, uint64_t *len, bool *hole, struct pl_err *e)
+    PL_CHECK;
 
 /* Copies bytes between two storages (or two ranges of one that do not overlap) in the cheapest way
  * there is: shared blocks (FICLONERANGE, when the ranges are aligned and the file system can), else
  * copy_file_range, else through a buffer.  Reads past the end of src count as zeros. */
 int pl_storage_copy(struct pl_storage *dst, uint64_t dst_off, struct pl_storage *src,
                     uint64_t src_off, uint64_t len, struct pl_err *e) PL_CHECK;
+
+/* Whether pl_storage_copy between them can share blocks instead of copying bytes. */
+bool pl_storage_can_share(struct pl_storage *dst, struct pl_storage *src);
 
 /* The size in bytes now. */
 uint64_t pl_storage_size(struct pl_storage *st);
@@ -119,6 +126,9 @@ uint64_t pl_storage_disk_usage(struct pl_storage *st);
 
 /* Whether both are the same file or device. */
 bool pl_storage_same(struct pl_storage *a, struct pl_storage *b);
+
+/* See pl_storage_ops.reserve_ahead.  Room past the end is given back by pl_storage_resize. */
+void pl_storage_reserve_ahead(struct pl_storage *st, uint64_t off, uint64_t len);
 
 /* See pl_storage_ops.settle. */
 void pl_storage_settle(struct pl_storage *st, uint64_t off, uint64_t len);

@@ -1,6 +1,6 @@
 /* image_types.h - plain values that drivers fill in and callers of the library read. */
-#ifndef PL_CORE_IMAGE_TYPES_H
-#define PL_CORE_IMAGE_TYPES_H
+#ifndef PL_CORE_BASE_IMAGE_TYPES_H
+#define PL_CORE_BASE_IMAGE_TYPES_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,13 +10,13 @@
 
 /* An internal snapshot. */
 struct pl_snapshot {
-    char id[64];           /* cut where longer */
-    char name[256];        /* cut where longer */
+    char id[64];            /* cut where longer */
+    char name[256];         /* cut where longer */
     uint64_t vm_state_size; /* bytes */
-    uint64_t disk_size;    /* virtual size when it was taken */
+    uint64_t disk_size;     /* virtual size when it was taken */
     uint32_t date_sec, date_nsec;
     uint64_t vm_clock_nsec;
-    uint64_t icount;       /* UINT64_MAX: not recorded */
+    uint64_t icount; /* UINT64_MAX: not recorded */
 };
 
 /* A persistent dirty bitmap. */
@@ -39,13 +39,14 @@ struct pl_check_result {
     uint64_t corruptions_fixed, leaks_fixed; /* mended in this run */
     uint64_t check_errors;                   /* places that could not be read */
     uint64_t image_end_offset;               /* end of the last cluster in use */
-    uint64_t total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters; /* guest */
-    bool has_allocation; /* the four counts above are known */
+    uint64_t total_clusters, allocated_clusters, fragmented_clusters,
+        compressed_clusters; /* guest */
+    bool has_allocation;     /* the four counts above are known */
 };
 
 struct pl_measure_args {
-    uint64_t size;         /* virtual size */
-    uint64_t data_bytes;   /* of whole clusters that hold data, at most size */
+    uint64_t size;                 /* virtual size */
+    uint64_t data_bytes;           /* of whole clusters that hold data, at most size */
     uint64_t bitmap_bytes_of_size; /* unused by formats without bitmaps: bitmaps to be copied */
     bool has_parent;
     const struct pl_options *options;

@@ -1,0 +1,103 @@
+/* create.c - pl_create and pl_measure. */
+#include "core/engine/create.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/base/checked.h"
+#include "core/base/scope.h"
+#include "core/engine/disk.h"
+#include "core/engine/new_image.h"
+
+/* Opens the parent to learn its size and format.  The user named it: the policy for names inside
+ * images does not apply to it, but to what it names in turn. */
+static int ask_parent(const char *path, struct pl_create_options *options, struct pl_err *e)
+{
+    const struct pl_open_options open_options = {
+        .format = options->parent_format,
+        .allowed_dirs = options->allowed_dirs,
+        .report = options->report,
+    };
+    PL_FREE char *parent_path = pl_path_beside(path, options->parent);
+    struct pl_image *parent;
+    struct pl_err why = { 0 };
+
+    if (!parent_path)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory", options->parent);
+    if (pl_open(parent_path, &open_options, &parent, &why) < 0) {
+        if (options->unsafe_parent)
+            return 0;
+        if (e)
+            *e = why;
+        return pl_within(e, "%s: opening the backing file", path);
+    }
+    if (!options->size_given)
+        options->size = pl_size(parent);
+    options->size_given = true;
+    options->parent_format = pl_format(parent); /* a static name of the driver */
+    return pl_close(parent, e);
+}
+
+int pl_create(const char *path, const struct pl_create_options *options, struct pl_err *e)
+{
+    struct pl_create_options full = *options;
+    struct pl_new_image image;
+
+    if (full.parent && (!full.unsafe_parent || !full.size_given) && ask_parent(path, &full, e) < 0)
+        return -1;
+    if (!full.size_given)
+        return pl_fail(e, PL_E_INVALID, "%s: a size is needed", path);
+    if (pl_new_image_begin(&image, path, &full, e) < 0)
+        return -1;
+    return pl_new_image_finish(&image, e);
+}
+
+/* Bytes of whole `unit`s of the image that do not read as zeros by their map. */
+static int count_data(struct pl_image *img, uint64_t unit, uint64_t *bytes, struct pl_err *e)
+{
+    struct pl_image *const images[] = { img };
+    struct pl_disk disk;
+    uint64_t counted_to = 0; /* units before this guest address are counted or are not data */
+    int result;
+
+    *bytes = 0;
+    result = pl_disk_init(&disk, images, 1, e);
+    for (uint64_t at = 0; result == 0 && at < disk.size;) {
+        struct pl_run run;
+        uint64_t from, to;
+
+        result = pl_map(img, at, disk.size - at, &run, e);
+        if (result < 0)
+            break;
+        at += run.len;
+        if (run.zero)
+            continue;
+        from = PL_MAX(counted_to, pl_round_down(run.at, unit));
+        to = PL_MIN(pl_round_up(run.at + run.len, unit), disk.size);
+        if (to > from)
+            *bytes += to - from;
+        counted_to = to;
+    }
+    pl_disk_free(&disk);
+    return result;
+}
+
+int pl_measure(struct pl_image *img, const char *format, uint64_t size,
+               const struct pl_options *options, struct pl_measure_result *result, struct pl_err *e)
+{
+    struct pl_measure_args args = { .size = img ? pl_size(img) : size, .options = options };
+    uint64_t unit = 64 * PL_KIB;
+    const struct pl_driver *driver;
+
+    if (pl_driver_find(format, &driver, e) < 0)
+        return -1;
+    if (!driver->measure)
+        return pl_fail(e, PL_E_UNSUPPORTED, "measuring is not supported by the format %s", format);
+    if (pl_options_size(options, "cluster_size", &unit, e) < 0)
+        return -1;
+    if (img && count_data(img, pl_is_pow2(unit) ? unit : 64 * PL_KIB, &args.data_bytes, e) < 0)
+        return -1;
+    if (driver->measure(&args, result, e) < 0)
+        return -1;
+    return pl_options_check_all_known(options, driver->name, e);
+}

@@ -1,0 +1,152 @@
+#include "core/engine/new_image.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/checked.h"
+#include "core/base/scope.h"
+#include "core/storage/alias.h"
+
+char *pl_path_beside(const char *path, const char *name)
+{
+    const char *slash = strrchr(path, '/');
+    char *joined;
+
+    if (*name == '/' || !slash)
+        return strdup(name);
+    return asprintf(&joined, "%.*s%s", (int)(slash - path + 1), path, name) < 0 ? NULL : joined;
+}
+
+/* The storage of a further file, found again by its name: it has none on the host yet. */
+static int open_more(void *ctx, const char *name, struct pl_storage **out, struct pl_err *e)
+{
+    struct pl_new_image *image = ctx;
+
+    for (size_t i = 0; i < image->more_count; i++)
+        if (strcmp(image->more_name[i], name) == 0)
+            return pl_alias_storage(pl_output_storage(image->more[i]), out, e);
+    return pl_fail(e, PL_E_NOT_FOUND, "%s: not one of the new image's files", name);
+}
+
+/* The driver's create_file. */
+static int create_more(const struct pl_create_args *args, const char *name, struct pl_storage **out,
+                       struct pl_err *e)
+{
+    struct pl_new_image *image = args->ctx;
+    PL_FREE char *path = pl_path_beside(image->path, name);
+    PL_FREE char *copy = strdup(name);
+
+    if (!path || !copy)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory", name);
+    if (image->more_count == PL_NEW_IMAGE_FILES_MAX)
+        return pl_fail(e, PL_E_LIMIT, "%s: too many files for one image", name);
+    if (pl_output_begin(path, &image->more[image->more_count], e) < 0)
+        return -1;
+    image->more_name[image->more_count++] = pl_take(copy);
+    return open_more(image, name, out, e);
+}
+
+static int write_metadata(struct pl_new_image *image, const struct pl_create_options *options,
+                          struct pl_err *e)
+{
+    const struct pl_create_args args = {
+        .file = pl_output_storage(image->output),
+        .size = options->size,
+        .parent_name = options->parent,
+        .parent_format = options->parent_format,
+        .options = options->options,
+        .reproducible = options->reproducible,
+        .report = options->report,
+        .create_file = create_more,
+        .ctx = image,
+    };
+
+    if (image->driver->create(&args, e) < 0)
+        return pl_within(e, "%s", image->path);
+    return pl_options_check_all_known(options->options, image->driver->name, e);
+}
+
+static int check_request(const struct pl_driver *driver, const char *path,
+                         const struct pl_create_options *options, struct pl_err *e)
+{
+    if (!driver->create)
+        return pl_fail(e, PL_E_UNSUPPORTED, "%s: creating is not supported by the format %s", path,
+                       driver->name);
+    if (options->size > PL_OFFSET_MAX)
+        return pl_fail(e, PL_E_LIMIT, "%s: a disk of %llu bytes is too big", path,
+                       (unsigned long long)options->size);
+    return 0;
+}
+
+int pl_new_image_begin(struct pl_new_image *image, const char *path,
+                       const struct pl_create_options *options, struct pl_err *e)
+{
+    *image = (struct pl_new_image){ 0 };
+    if (pl_driver_find(options->format ? options->format : "raw", &image->driver, e) < 0 ||
+        check_request(image->driver, path, options, e) < 0)
+        return -1;
+    image->path = strdup(path);
+    if (!image->path)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory", path);
+    if (pl_output_begin(path, &image->output, e) < 0 || write_metadata(image, options, e) < 0) {
+        pl_new_image_abandon(image);
+        return -1;
+    }
+    return 0;
+}
+
+int pl_new_image_open(struct pl_new_image *image, const struct pl_create_options *options,
+                      bool read_only, struct pl_err *e)
+{
+    const struct pl_open_options open_options = {
+        .format = image->driver->name,
+        .writable = !read_only,
+        .unsafe = true,
+        .no_parent = !options->parent || options->unsafe_parent,
+        .allowed_dirs = options->allowed_dirs,
+        .report = options->report,
+    };
+    const struct pl_file_source source = { .borrowed = true, .open_file = open_more, .ctx = image };
+
+    return pl_open_storage(pl_output_storage(image->output), &source, image->path, &open_options,
+                           &image->img, e);
+}
+
+int pl_new_image_close(struct pl_new_image *image, struct pl_err *e)
+{
+    return pl_close(pl_take(image->img), e);
+}
+
+static void release(struct pl_new_image *image)
+{
+    for (size_t i = 0; i < image->more_count; i++)
+        free(image->more_name[i]);
+    free(image->path);
+    *image = (struct pl_new_image){ 0 };
+}
+
+int pl_new_image_finish(struct pl_new_image *image, struct pl_err *e)
+{
+    int result = pl_new_image_close(image, e);
+
+    for (size_t i = 0; result == 0 && i < image->more_count; i++)
+        result = pl_output_finish(pl_take(image->more[i]), e);
+    if (result == 0)
+        result = pl_output_finish(pl_take(image->output), e);
+    if (result < 0)
+        pl_new_image_abandon(image);
+    else
+        release(image);
+    return result;
+}
+
+void pl_new_image_abandon(struct pl_new_image *image)
+{
+    if (image->img)
+        image->img->writable = false; /* what is thrown away is not flushed */
+    pl_close(pl_take(image->img), NULL);
+    for (size_t i = 0; i < image->more_count; i++)
+        pl_output_abandon(image->more[i]);
+    pl_output_abandon(image->output);
+    release(image);
+}

@@ -1,0 +1,44 @@
+/* new_image.h - a new image under way: written without a name, named when complete. */
+#ifndef PL_CORE_ENGINE_NEW_IMAGE_H
+#define PL_CORE_ENGINE_NEW_IMAGE_H
+
+#include "core/engine/create.h"
+#include "core/graph/node.h"
+#include "core/storage/output.h"
+
+/* Further files that an image consists of, like an external data file. */
+#define PL_NEW_IMAGE_FILES_MAX 8
+
+struct pl_new_image {
+    const struct pl_driver *driver;
+    char *path; /* owned */
+    struct pl_output *output;
+    struct pl_output *more[PL_NEW_IMAGE_FILES_MAX]; /* named before the image itself */
+    char *more_name[PL_NEW_IMAGE_FILES_MAX];        /* as the image says them; owned */
+    size_t more_count;
+    struct pl_image *img; /* open for writing; null before pl_new_image_open and after _close */
+};
+
+/* Writes the metadata of a new image for `path`; nothing has a name yet.  On failure everything is
+ * undone. */
+int pl_new_image_begin(struct pl_new_image *image, const char *path,
+                       const struct pl_create_options *options, struct pl_err *e) PL_CHECK;
+
+/* Opens it into image->img, with its parents; for writing, unless `read_only`.  Failing undoes
+ * nothing. */
+int pl_new_image_open(struct pl_new_image *image, const struct pl_create_options *options,
+                      bool read_only, struct pl_err *e) PL_CHECK;
+
+/* Flushes and closes image->img. */
+int pl_new_image_close(struct pl_new_image *image, struct pl_err *e) PL_CHECK;
+
+/* Closes, syncs and names all files.  On failure what has no name yet is removed. */
+int pl_new_image_finish(struct pl_new_image *image, struct pl_err *e) PL_CHECK;
+
+/* Removes everything. */
+void pl_new_image_abandon(struct pl_new_image *image);
+
+/* The path of `name` as seen from the folder of `path`; the caller's to free.  Null: no memory. */
+char *pl_path_beside(const char *path, const char *name);
+
+#endif
