@@ -1,0 +1,86 @@
+#include "core/storage/settle.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+
+#include "core/base/checked.h"
+
+#define PAGE 4096
+
+void pl_settle_init(struct pl_settle *settle)
+{
+    *settle = (struct pl_settle){ .count = 0 };
+    pl_lock_init(&settle->lock);
+}
+
+void pl_settle_destroy(struct pl_settle *settle)
+{
+    pl_lock_destroy(&settle->lock);
+}
+
+/* Appends a range, joined to the newest one where it continues that.  False: there is no place. */
+static bool push(struct pl_settle *settle, uint64_t off, uint64_t len)
+{
+    PL_LOCKED(&settle->lock);
+    const unsigned next = settle->first + settle->count;
+    struct pl_settle_range *last = &settle->waiting[(next - 1) % PL_SETTLE_RANGES];
+
+    if (settle->count == PL_SETTLE_RANGES)
+        return false;
+    settle->bytes += len;
+    if (settle->count > 0 && last->off + last->len == off && last->len + len <= PL_SETTLE_LAG / 8) {
+        last->len += len;
+        return true;
+    }
+    settle->waiting[next % PL_SETTLE_RANGES] = (struct pl_settle_range){ off, len };
+    settle->count++;
+    return true;
+}
+
+/* The oldest range, once it is old enough or its place in the ring is needed. */
+static bool pop(struct pl_settle *settle, struct pl_settle_range *range)
+{
+    PL_LOCKED(&settle->lock);
+
+    if (settle->count == 0 ||
+        (settle->bytes <= PL_SETTLE_LAG && settle->count < PL_SETTLE_RANGES))
+        return false;
+    *range = settle->waiting[settle->first];
+    settle->first = (settle->first + 1) % PL_SETTLE_RANGES;
+    settle->count--;
+    settle->bytes -= range->len;
+    return true;
+}
+
+static void remember(struct pl_settle *settle, int result)
+{
+    if (result < 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+        atomic_store(&settle->error, errno);
+}
+
+/* Ranges are widened to pages: the cache lets go of whole pages only, and keeps one that a neighbour
+ * made dirty again. */
+static void finish(struct pl_settle *settle, int fd, const struct pl_settle_range *range)
+{
+    const uint64_t from = pl_round_down(range->off, PAGE);
+    const off_t len = (off_t)(pl_round_up(range->off + range->len, PAGE) - from);
+
+    remember(settle, sync_file_range(fd, (off_t)from, len,
+                                     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                                         SYNC_FILE_RANGE_WAIT_AFTER));
+    posix_fadvise(fd, (off_t)from, len, POSIX_FADV_DONTNEED);
+}
+
+void pl_settle(struct pl_settle *settle, int fd, uint64_t off, uint64_t len)
+{
+    struct pl_settle_range old;
+
+    if (!pl_inside(off, len, PL_OFFSET_MAX - PAGE))
+        return;
+    remember(settle, sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE));
+    do {
+        while (pop(settle, &old))
+            finish(settle, fd, &old);
+    } while (!push(settle, off, len)); /* other threads may have filled the ring meanwhile */
+}
