@@ -111,7 +111,8 @@ int pl_parse_size(const char *text, uint64_t unit, uint64_t *size, struct pl_err
         return bad_size(text, e);
     if (multiplier == 1 && n.fraction)
         return pl_fail(e, PL_E_INVALID, "size '%s' has a fraction of a byte", text);
-    part = (uint64_t)((unsigned __int128)n.fraction * multiplier / n.scale);
+    /* to the nearest byte, as qemu-img does: 0.9999k is 1024 bytes */
+    part = (uint64_t)(((unsigned __int128)n.fraction * multiplier + n.scale / 2) / n.scale);
     if (!pl_mul(n.whole, multiplier, &bytes) || !pl_add(bytes, part, &bytes) ||
         bytes > PL_OFFSET_MAX)
         return too_big(text, e);
