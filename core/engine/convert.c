@@ -121,7 +121,7 @@ static int copy(struct pl_convert_job *job, struct pl_err *e)
         return -1;
     if (!job->sequential)
         return 0;
-    return pl_storage_resize(job->target->file, job->target->layer.size, e); /* zeros at the end */
+    return pl_storage_resize(job->target->file, job->source.size, e); /* zeros at the end */
 }
 
 static int verify(struct pl_convert_job *job, struct pl_err *e)

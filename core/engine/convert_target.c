@@ -75,7 +75,7 @@ static int create_new(struct pl_convert_target *target, const char *path,
         create_open(target, false, e) < 0)
         return -1;
     target->img = target->created.img;
-    if (pl_size(target->img) != size)
+    if (pl_size(target->img) != size && !target->img->file->sequential)
         pl_warn(options->report,
                 "%s: the disk gets %" PRIu64 " bytes instead of %" PRIu64
                 ": the format counts in larger units",
