@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define AVX2_CHUNK 256 /* bytes a round: eight registers, so that loads and not tests set the pace */
+#define AVX2_CHUNK 256 /* bytes a round: eight registers, so that loads, not tests, set the pace */
 #define PLAIN_CHUNK 64
 
 static inline uint64_t word_at(const uint8_t *p)
@@ -86,7 +86,7 @@ static inline bool have_avx2(void)
 }
 #endif
 
-/* len >= 8.  Data seldom has a zero word at all three places, so most data ends here, having cost one
+/* len >= 8.  Data seldom has a zero word at all three places, so most data ends here and costs one
  * cache line. */
 static inline bool is_zero_sampled(const uint8_t *p, size_t len)
 {

@@ -98,7 +98,7 @@ static int unpack_odd(struct deflate_state *ds, const struct pl_codec_unit *unit
 
     if (!zs)
         return pl_codec_no_memory(&ds->base, e);
-    zs->next_in = (Bytef *)unit->src; /* zlib's prototype lacks the const, its code writes nothing */
+    zs->next_in = (Bytef *)unit->src; /* read only, although zlib's type does not say so */
     zs->avail_in = (uInt)unit->src_len;
     zs->next_out = unit->dst;
     zs->avail_out = (uInt)unit->dst_len;

@@ -73,8 +73,8 @@ static int broken(size_t result, size_t at, struct pl_err *e)
                    ZSTD_getErrorName(result));
 }
 
-/* Frame after frame until the unit is full.  A frame has at least 8 bytes, so even empty ones cannot
- * go on for long. */
+/* Frame after frame until the unit is full.  A frame has at least 8 bytes, so even empty ones
+ * cannot go on for long. */
 static int zstd_unpack(struct pl_codec_state *state, const struct pl_codec_unit *unit,
                        struct pl_err *e)
 {
