@@ -18,15 +18,22 @@ struct qcow2_snapshot {
 int qcow2_load_snapshots(struct qcow2 *q, struct qcow2_snapshot **list, size_t *count,
                          uint64_t *bytes, struct pl_err *e) PL_CHECK;
 
-/* Whether a table of `entries` 8-byte entries at `off` is cluster aligned, no longer than `bytes_max` and
- * inside the file (its last cluster may be cut short).  `what` names it in messages. */
-int qcow2_check_table(const struct qcow2 *q, const char *what, uint64_t off, uint64_t entries,
-                      uint64_t bytes_max, struct pl_err *e) PL_CHECK;
+/* A table of 8-byte entries in the file. */
+struct qcow2_place {
+    uint64_t off;       /* bytes */
+    uint64_t entries;
+    uint64_t bytes_max; /* the limit for this kind of table */
+};
 
-/* Reads a table of 8-byte entries into host order; checks as qcow2_check_table.  *out is the caller's to
- * free, never null on success. */
-int qcow2_load_table(struct qcow2 *q, const char *what, uint64_t off, uint64_t entries,
-                     uint64_t bytes_max, uint64_t **out, struct pl_err *e) PL_CHECK;
+/* Whether the table is cluster aligned, within its limit and inside the file.  `what` names it in
+ * messages. */
+int qcow2_check_table(const struct qcow2 *q, const char *what, struct qcow2_place table,
+                      struct pl_err *e) PL_CHECK;
+
+/* Reads a table into host order; checks as qcow2_check_table.  *out is the caller's to free, never null on
+ * success. */
+int qcow2_load_table(struct qcow2 *q, const char *what, struct qcow2_place table, uint64_t **out,
+                     struct pl_err *e) PL_CHECK;
 
 /* One entry of the bitmap directory. */
 struct qcow2_bitmap {
