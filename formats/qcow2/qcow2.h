@@ -21,6 +21,7 @@
 #define PL_FORMATS_QCOW2_QCOW2_H
 
 #include "core/base/lock.h"
+#include "core/codec/codec.h"
 #include "core/driver.h"
 #include "core/storage/table_cache.h"
 #include "formats/qcow2/layout.h"
@@ -36,7 +37,7 @@ struct qcow2_extension {
 struct qcow2_free {
     uint64_t off;   /* cluster aligned */
     uint64_t count; /* clusters, each loses one reference */
-    bool discard;   /* nobody else had one: give the bytes back to the host */
+    bool discard;   /* where that was the last one: give the bytes back to the host */
 };
 
 struct qcow2 {
@@ -75,6 +76,8 @@ struct qcow2 {
     struct qcow2_free *pending;  /* see above */
     size_t pending_count, pending_room;
     bool header_marked;          /* autoclear bits and bitmaps were dealt with at the first change */
+    bool miscounted;             /* a cluster in use had no reference: told already */
+    bool growing;                /* the refcount table is being enlarged */
     bool broken;                 /* a table change failed half-way: refuse to change anything */
 };
 
@@ -127,11 +130,12 @@ int qcow2_refcount(struct qcow2 *q, uint64_t cluster, uint64_t *count,
 /* Adds `delta` to the references of `count` clusters from byte offset `off` on; grows blocks and table. */
 int qcow2_reference(struct qcow2 *q, uint64_t off, uint64_t count, int delta,
                     struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
-/* A run of at least 1 and at most `want` neighbouring free clusters of `file`, referenced once. */
+/* A run of at least 1 and at most `want` (all of them if `contiguous`) neighbouring free clusters of `file`,
+ * referenced once.  `got` may be null. */
 int qcow2_allocate_clusters(struct qcow2 *q, uint64_t want, bool contiguous, uint64_t *off,
                             uint64_t *got, struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
-/* Puts clusters on the pending list. */
-int qcow2_free_later(struct qcow2 *q, uint64_t off, uint64_t count,
+/* Puts clusters on the pending list; `discard` as in struct qcow2_free. */
+int qcow2_free_later(struct qcow2 *q, uint64_t off, uint64_t count, bool discard,
                      struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
 
 /* ---- flush.c ---- */
@@ -168,6 +172,7 @@ int qcow2_bitmaps(void *state, struct pl_bitmap **list, size_t *count, struct pl
 int qcow2_bitmap_load(void *state, const char *name, uint8_t *bits, size_t len, struct pl_err *e);
 int qcow2_bitmap_store(void *state, const struct pl_bitmap *bitmap, const uint8_t *bits, size_t len,
                        struct pl_err *e);
+int qcow2_info(void *state, struct pl_fact *facts, struct pl_err *e);
 /* Finds the snapshot by id, else by name, and makes q show it: L1 table, size.  PL_E_NOT_FOUND. */
 int qcow2_select_snapshot(struct qcow2 *q, const char *id_or_name, struct pl_err *e) PL_CHECK;
 /* Before the first change of a writable image: the dirty bit is dealt with at open; bitmaps lose their autoclear
