@@ -1,0 +1,110 @@
+#include "core/storage/opener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/scope.h"
+#include "core/storage/file.h"
+#include "core/storage/file_lock.h"
+#include "core/storage/opener_policy.h"
+
+/* Locks fd and makes it a storage; fd is taken over, also on failure. */
+static int finish(const struct pl_opener *opener, int fd, const char *path, enum pl_access access,
+                  struct pl_storage **out, struct pl_err *e)
+{
+    if (!opener->force_share && pl_lock_file(fd, access, path, e) < 0) {
+        close(fd);
+        return -1;
+    }
+    return pl_file_storage(fd, path, access == PL_READ_WRITE, out, e);
+}
+
+static int check_access(const struct pl_opener *opener, const char *path, enum pl_access access,
+                        struct pl_err *e)
+{
+    if (access == PL_READ_WRITE && opener->force_share)
+        return pl_fail(e, PL_E_INVALID, "%s: cannot be written without its lock (-U)", path);
+    return 0;
+}
+
+/* Whether a path that the user named can be opened that way. */
+static int check_type(const char *path, mode_t mode, enum pl_access access, struct pl_err *e)
+{
+    if (S_ISREG(mode) || S_ISBLK(mode) || (S_ISFIFO(mode) && access == PL_READ))
+        return 0;
+    if (S_ISDIR(mode))
+        return pl_fail(e, PL_E_INVALID, "%s: is a folder, not an image", path);
+    if (S_ISFIFO(mode))
+        return pl_fail(e, PL_E_INVALID, "%s: is a pipe, which cannot be changed in place", path);
+    return pl_fail(e, PL_E_INVALID, "%s: is neither a file nor a block device", path);
+}
+
+int pl_open_path(const struct pl_opener *opener, const char *path, enum pl_access access,
+                 struct pl_storage **out, struct pl_err *e)
+{
+    int flags = (access == PL_READ ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY;
+    struct stat status;
+    int fd;
+
+    if (check_access(opener, path, access, e) < 0)
+        return -1;
+    if (stat(path, &status) < 0)
+        return pl_fail_sys(e, errno, "%s", path);
+    if (check_type(path, status.st_mode, access, e) < 0)
+        return -1;
+    if (S_ISBLK(status.st_mode) && access == PL_READ_WRITE)
+        flags |= O_EXCL; /* on a block device: fails while it is mounted or part of another */
+    fd = open(path, flags);
+    if (fd < 0 && errno == EBUSY) {
+        pl_fail(e, PL_E_LOCKED, "%s: is mounted or part of another device", path);
+        return pl_hint(e, "unmount it first");
+    }
+    if (fd < 0)
+        return pl_fail_sys(e, errno, "%s", path);
+    return finish(opener, fd, path, access, out, e);
+}
+
+/* The path under which `by` knows a file of that name. */
+static char *path_seen_from(const struct pl_storage *by, const char *name)
+{
+    const char *slash = by->path ? strrchr(by->path, '/') : NULL;
+    char *path;
+
+    if (name[0] == '/' || !slash)
+        return strdup(name);
+    if (asprintf(&path, "%.*s/%s", (int)(slash - by->path), by->path, name) < 0)
+        return NULL;
+    return path;
+}
+
+int pl_open_named(const struct pl_opener *opener, struct pl_storage *by, const char *name,
+                  enum pl_access access, struct pl_storage **out, struct pl_err *e)
+{
+    PL_FREE char *path = path_seen_from(by, name);
+    int fd;
+
+    if (!path)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory to open \"%s\"", by->name, name);
+    if (check_access(opener, path, access, e) < 0 || pl_policy_check_name(by, name, e) < 0 ||
+        pl_policy_open(opener, by, name, access, &fd, e) < 0)
+        return -1;
+    return finish(opener, fd, path, access, out, e);
+}
+
+int pl_storage_relock(struct pl_storage *st, enum pl_access access, struct pl_err *e)
+{
+    const int fd = pl_file_descriptor(st);
+
+    if (access == PL_READ_WRITE && !st->writable)
+        return pl_fail(e, PL_E_INVALID, "%s: is open for reading only", st->name);
+    if (fd < 0)
+        return 0;
+    if (access == PL_READ_WRITE)
+        return pl_lock_raise(fd, st->name, e);
+    pl_lock_lower(fd);
+    return 0;
+}
