@@ -51,10 +51,10 @@ int pl_codec_no_memory(const struct pl_codec_state *state, struct pl_err *e)
     return pl_fail(e, PL_E_NOMEM, "%s: out of memory", state->codec->name);
 }
 
-int pl_pack(struct pl_codec_state *state, const void *src, size_t len, void *dst, size_t cap,
+int pl_pack(struct pl_codec_state *state, const void *src, size_t len, void *dst,
             size_t *packed_len, struct pl_err *e)
 {
-    const struct pl_codec_unit unit = { src, len, dst, cap };
+    const struct pl_codec_unit unit = { src, len, dst, *packed_len };
 
     return state->codec->ops->pack(state, &unit, packed_len, e);
 }

@@ -37,9 +37,9 @@ void pl_codec_close(struct pl_codec_state *state);
 /* Which codec the state is for. */
 const struct pl_codec *pl_codec_of(const struct pl_codec_state *state);
 
-/* Packs len bytes into at most cap bytes (cap < len is usual).  1: does not fit, keep it unpacked;
- * 0: *packed_len bytes written; -1.  The result depends on the bytes and the level alone. */
-int pl_pack(struct pl_codec_state *state, const void *src, size_t len, void *dst, size_t cap,
+/* Packs len bytes into dst, which has room for *packed_len bytes (less than len is usual).  1: does
+ * not fit, keep it unpacked; 0: *packed_len bytes were written; -1.  The result depends on the bytes and the level alone. */
+int pl_pack(struct pl_codec_state *state, const void *src, size_t len, void *dst,
             size_t *packed_len, struct pl_err *e) PL_CHECK;
 
 /* Unpacks exactly len bytes from a unit of at most packed_len bytes; what follows the end of the

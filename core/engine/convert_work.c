@@ -50,8 +50,8 @@ static int pack_cluster(struct pl_convert_unit *unit, uint64_t at, const uint8_t
     const uint32_t unit_len = unit->job->target->layer.unit_len;
     uint8_t *to = unit->packed + unit->packed_used;
     struct pl_piece *piece;
-    size_t packed_len;
-    int result = pl_pack(unit->packer, bytes, unit_len, to, unit_len - 1, &packed_len, e);
+    size_t packed_len = unit_len - 1;
+    int result = pl_pack(unit->packer, bytes, unit_len, to, &packed_len, e);
 
     if (result < 0)
         return -1;

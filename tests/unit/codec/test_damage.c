@@ -29,7 +29,8 @@ static struct sample *make_sample(const struct pl_codec *codec)
 
     fill_unit(s->unit, UNIT, UNIT_TEXT, 21);
     assert_int_equal(pl_codec_open(codec, 0, &s->cs, &e), 0);
-    assert_int_equal(pl_pack(s->cs, s->unit, UNIT, s->packed, UNIT, &s->packed_len, &e), 0);
+    assert_int_equal(
+        (s->packed_len = UNIT, pl_pack(s->cs, s->unit, UNIT, s->packed, &s->packed_len, &e)), 0);
     return s;
 }
 
@@ -59,8 +60,8 @@ static void what_follows_the_stream_is_ignored(void **state)
         fill_noise(s->packed + s->packed_len, UNIT, 5);
         for (size_t more = 0; more < 2000; more += more < 20 ? 1 : 99) {
             memset(s->out, 0, UNIT);
-            assert_int_equal(
-                pl_unpack(s->cs, s->packed, s->packed_len + more, s->out, UNIT, &e), 0);
+            assert_int_equal(pl_unpack(s->cs, s->packed, s->packed_len + more, s->out, UNIT, &e),
+                             0);
             assert_memory_equal(s->out, s->unit, UNIT);
         }
         drop_sample(s);
@@ -138,7 +139,8 @@ static void a_stream_that_ends_early_is_corrupt(void **state)
     for (unsigned c = 0; c < PL_COUNT(codecs); c++) {
         struct sample *s = make_sample(codecs[c]);
 
-        assert_int_equal(pl_pack(s->cs, s->unit, UNIT / 2, s->packed, UNIT, &s->packed_len, &e),
+        assert_int_equal((s->packed_len = UNIT,
+                          pl_pack(s->cs, s->unit, UNIT / 2, s->packed, &s->packed_len, &e)),
                          0);
         assert_corrupt(s, s->packed, s->packed_len, UNIT);
         drop_sample(s);
@@ -157,8 +159,7 @@ static void a_deflate_stream_may_go_on_behind_the_unit(void **state)
         if (codecs[c] == &pl_codec_zstd) {
             assert_corrupt(s, s->packed, s->packed_len, UNIT - 512);
         } else {
-            assert_int_equal(
-                pl_unpack(s->cs, s->packed, s->packed_len, s->out, UNIT - 512, &e), 0);
+            assert_int_equal(pl_unpack(s->cs, s->packed, s->packed_len, s->out, UNIT - 512, &e), 0);
             assert_memory_equal(s->out, s->unit, UNIT - 512);
             assert_int_equal(s->out[UNIT - 512], 0);
         }
@@ -232,10 +233,10 @@ static void a_zstd_unit_may_consist_of_several_frames(void **state)
 
     (void)state;
     memcpy(s->packed, skipped, at);
-    assert_int_equal(pl_pack(s->cs, s->unit, 6000, s->packed + at, UNIT, &first, &e), 0);
-    assert_int_equal(
-        pl_pack(s->cs, s->unit + 6000, UNIT - 6000, s->packed + at + first, UNIT, &second, &e),
-        0);
+    assert_int_equal((first = UNIT, pl_pack(s->cs, s->unit, 6000, s->packed + at, &first, &e)), 0);
+    assert_int_equal((second = UNIT, pl_pack(s->cs, s->unit + 6000, UNIT - 6000,
+                                             s->packed + at + first, &second, &e)),
+                     0);
     assert_int_equal(pl_unpack(s->cs, s->packed, at + first + second, s->out, UNIT, &e), 0);
     assert_memory_equal(s->out, s->unit, UNIT);
     assert_corrupt(s, s->packed, at + first, UNIT);

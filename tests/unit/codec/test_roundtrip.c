@@ -56,7 +56,8 @@ static size_t there_and_back(struct room *r, struct pl_codec_state *cs, size_t l
     struct pl_err e;
     size_t packed_len = 0;
 
-    assert_int_equal(pl_pack(cs, r->unit, len, r->packed, 2 * LARGEST, &packed_len, &e), 0);
+    assert_int_equal(
+        (packed_len = 2 * LARGEST, pl_pack(cs, r->unit, len, r->packed, &packed_len, &e)), 0);
     memset(r->again, 0xa5, len);
     assert_int_equal(pl_unpack(cs, r->packed, packed_len, r->again, len, &e), 0);
     assert_memory_equal(r->again, r->unit, len);
@@ -139,11 +140,13 @@ static void what_does_not_fit_stays_unpacked(void **state)
         struct pl_codec_state *cs = open_codec(codecs[c], 0);
 
         for (size_t cap = 65535; cap; cap /= 3) {
-            assert_int_equal(pl_pack(cs, r->unit, 65536, r->packed, cap, &packed_len, &e), 1);
+            assert_int_equal(
+                (packed_len = cap, pl_pack(cs, r->unit, 65536, r->packed, &packed_len, &e)), 1);
             for (unsigned i = 0; i < 64; i++)
                 assert_int_equal(r->packed[65535 + i], 0x5a);
         }
-        assert_int_equal(pl_pack(cs, r->unit, 65536, r->packed, 0, &packed_len, &e), 1);
+        assert_int_equal((packed_len = 0, pl_pack(cs, r->unit, 65536, r->packed, &packed_len, &e)),
+                         1);
         pl_codec_close(cs);
     }
 }
@@ -164,7 +167,7 @@ static void the_room_is_never_exceeded(void **state)
             int result;
 
             memset(r->packed, 0x5a, needed + 64);
-            result = pl_pack(cs, r->unit, 4096, r->packed, cap, &packed_len, &e);
+            result = (packed_len = cap, pl_pack(cs, r->unit, 4096, r->packed, &packed_len, &e));
             assert_in_range(result, 0, 1);
             assert_true(result == 1 || packed_len == needed);
             assert_true(result == 0 || cap < needed + 16);
@@ -193,8 +196,10 @@ static void packing_depends_on_the_bytes_alone(void **state)
             fill_unit(r->unit, LARGEST, UNIT_TEXT, 12);
             there_and_back(r, used, LARGEST);
             there_and_back(r, used, len);
-            assert_int_equal(pl_pack(fresh, r->unit, len, r->packed, LARGEST, &first, &e), 0);
-            assert_int_equal(pl_pack(used, r->unit, len, r->again, len - 1, &second, &e), 0);
+            assert_int_equal((first = LARGEST, pl_pack(fresh, r->unit, len, r->packed, &first, &e)),
+                             0);
+            assert_int_equal((second = len - 1, pl_pack(used, r->unit, len, r->again, &second, &e)),
+                             0);
             assert_int_equal(first, second);
             assert_memory_equal(r->packed, r->again, first);
             pl_codec_close(fresh);

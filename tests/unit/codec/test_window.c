@@ -31,7 +31,8 @@ static void for_each_cluster(const struct pl_codec *codec, int level,
 
         for (unsigned kind = 0; kind < UNIT_KINDS; kind++) {
             fill_unit(unit, len, kind, len + kind + 1);
-            assert_int_equal(pl_pack(cs, unit, len, packed, 2 * len + 512, &packed_len, &e), 0);
+            assert_int_equal(
+                (packed_len = 2 * len + 512, pl_pack(cs, unit, len, packed, &packed_len, &e)), 0);
             check(packed, packed_len, unit, len);
         }
         free(unit);
@@ -86,7 +87,7 @@ static void a_reader_in_steps_needs_the_full_window(void **state)
     (void)state;
     assert_int_equal(pl_codec_open(&pl_codec_deflate, 0, &cs, &e), 0);
     fill_unit(unit, len, UNIT_FAR, 9);
-    assert_int_equal(pl_pack(cs, unit, len, packed, len, &packed_len, &e), 0);
+    assert_int_equal((packed_len = len, pl_pack(cs, unit, len, packed, &packed_len, &e)), 0);
     assert_int_equal(inflate_in_steps(-12, packed, packed_len, out, len, 1000), Z_DATA_ERROR);
     assert_int_not_equal(inflate_in_steps(-15, packed, packed_len, out, len, 1000), Z_DATA_ERROR);
     assert_memory_equal(out, unit, len);
