@@ -1,6 +1,6 @@
-/* block_device.c - disks and partitions of the host.  I/O goes through the page cache, so ranges need no
- * alignment; the two commands that the device itself carries out get whole pages of the range,
- * which every sector size divides. */
+/* block_device.c - disks and partitions of the host.  I/O goes through the page cache, so ranges
+ * need no alignment; the two commands that the device itself carries out get whole pages of the
+ * range, which every sector size divides. */
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/fs.h>
@@ -26,8 +26,8 @@ struct span {
     uint64_t from, to;
 };
 
-/* Has the device do something to the whole units inside *span, which shrinks to them.  1: there are none,
- * or the device cannot. */
+/* Has the device do something to the whole units inside *span, which shrinks to them.  1: there
+ * are none, or the device cannot. */
 static int command(struct pl_storage *st, unsigned long request, struct span *span)
 {
     const uint64_t unit = device_unit(st);

@@ -11,8 +11,8 @@ int pl_check_change(struct pl_storage *st, uint64_t off, uint64_t len, struct pl
 /* Whether the kind can neither grow nor shrink. */
 bool pl_is_fixed(const struct pl_storage *st);
 
-/* Writes len zeros at off byte by byte, in large pieces, for kinds that know no shorter way.  The range
- * was checked. */
+/* Writes len zeros at off byte by byte, in large pieces, for kinds that know no shorter
+ * way.  The range was checked. */
 int pl_write_zeros(struct pl_storage *st, uint64_t off, uint64_t len, struct pl_err *e) PL_CHECK;
 
 /* PL_E_CORRUPT: a read of [off, off + len) left the `size` bytes there are.  Returns -1. */

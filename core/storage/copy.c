@@ -11,8 +11,8 @@
 
 #define COPY_PIECE (1u << 20)
 
-/* The smallest unit that a file system shares is its block, 4 KiB nearly everywhere; one with larger
- * blocks refuses and the bytes are copied. */
+/* The smallest unit that a file system shares is its block, 4 KiB nearly everywhere; one with
+ * larger blocks refuses and the bytes are copied. */
 #define CLONE_UNIT 4096
 
 static int descriptor_of(struct pl_storage *st, uint64_t off, uint64_t *fd_off)

@@ -1,5 +1,5 @@
-/* descriptor.h - what storages on a file descriptor have in common: whole reads and writes, syncing,
- * identity, closing. */
+/* descriptor.h - what storages on a file descriptor have in common: whole reads and writes,
+ * syncing, identity, closing. */
 #ifndef PL_CORE_STORAGE_DESCRIPTOR_H
 #define PL_CORE_STORAGE_DESCRIPTOR_H
 
@@ -14,7 +14,8 @@ struct pl_descriptor {
     uint64_t size; /* block device: bytes; otherwise unused */
     /* What this file system cannot do, found by trying; saves a failing call each time. */
     atomic_bool no_punch, no_zero_range, no_seek_hole;
-    atomic_int sync_error; /* errno of the first flush that failed; the kernel forgets it, we do not */
+    atomic_int
+        sync_error; /* errno of the first flush that failed; the kernel forgets it, we do not */
     struct pl_settle settle;
     /* Pipes only: guards the next two. */
     struct pl_lock lock;
@@ -30,22 +31,22 @@ int pl_descriptor_create(const struct pl_storage_ops *ops, int fd, const char *p
 struct pl_descriptor *pl_descriptor_of(struct pl_storage *st);
 
 /* Slots of pl_storage_ops that files and block devices share. */
-int pl_descriptor_read(struct pl_storage *st, uint64_t off, void *buf, size_t len,
-                       struct pl_err *e) PL_CHECK;
+int pl_descriptor_read(struct pl_storage *st, uint64_t off, void *buf, size_t len, struct pl_err *e)
+    PL_CHECK;
 int pl_descriptor_write(struct pl_storage *st, uint64_t off, const void *buf, size_t len,
                         struct pl_err *e) PL_CHECK;
 int pl_descriptor_flush(struct pl_storage *st, struct pl_err *e) PL_CHECK;
 void pl_descriptor_settle(struct pl_storage *st, uint64_t off, uint64_t len); /* see settle.h */
-int pl_descriptor_close(struct pl_storage *st, struct pl_err *e); /* of pipes too */
+int pl_descriptor_close(struct pl_storage *st, struct pl_err *e);             /* of pipes too */
 
-/* The kinds: a block device (block_device.c) and a pipe (pipe.c); pl_file_storage in file.h chooses.
- * They own fd as pl_file_storage does. */
+/* The kinds: a block device (block_device.c) and a pipe (pipe.c); pl_file_storage in file.h
+ * chooses. They own fd as pl_file_storage does. */
 int pl_block_device_storage(int fd, const char *path, bool writable, struct pl_storage **out,
                             struct pl_err *e) PL_CHECK;
 
-/* Bytes in order: each write starts where the last one ended or later (zeros fill the gap), each read where
- * the last one ended.  Any descriptor will do, also a regular file that is appended to.  A resize promises the
- * size, and flush writes zeros up to it: it comes last. */
+/* Bytes in order: each write starts where the last one ended or later (zeros fill the gap), each
+ * read where the last one ended.  Any descriptor will do, also a regular file that is appended
+ * to.  A resize promises the size, and flush writes zeros up to it: it comes last. */
 int pl_pipe_storage(int fd, const char *path, bool writable, struct pl_storage **out,
                     struct pl_err *e) PL_CHECK;
 

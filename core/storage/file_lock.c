@@ -37,8 +37,8 @@ static int call(int fd, int command, uint8_t byte, short type, struct flock *loc
     return result;
 }
 
-/* The first byte that somebody has locked for writing, which QEMU never does; 0: we have them all, or the
- * file system knows no locks. */
+/* The first byte that somebody has locked for writing, which QEMU never does; 0: we have them
+ * all, or the file system knows no locks. */
 static uint8_t take(int fd, struct bytes bytes)
 {
     struct flock lock;

@@ -42,12 +42,14 @@ static bool read_text(const char *path, char *text, size_t room)
     return len > 0;
 }
 
-/* A line is "lock: 1: OFDLCK ADVISORY READ -1 08:02:1234 100 101", the end of the range possibly EOF. */
+/* A line is "lock: 1: OFDLCK ADVISORY READ -1 08:02:1234 100 101", the end of the range possibly
+ * EOF. */
 static bool line_matches(const char *line, const struct scan *scan)
 {
     uint64_t inode, from, to;
-    const int n = sscanf(line, "lock: %*u: %*s %*s %*s %*d %*x:%*x:%" SCNu64 " %" SCNu64 " %" SCNu64,
-                         &inode, &from, &to);
+    const int n =
+        sscanf(line, "lock: %*u: %*s %*s %*s %*d %*x:%*x:%" SCNu64 " %" SCNu64 " %" SCNu64, &inode,
+               &from, &to);
 
     return n >= 2 && inode == scan->inode && from <= scan->byte && (n < 3 || to >= scan->byte);
 }

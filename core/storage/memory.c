@@ -149,9 +149,8 @@ int pl_memory_storage(const void *bytes, size_t len, size_t limit, struct pl_sto
         free(name);
         return pl_fail(e, PL_E_NOMEM, "no memory for a storage in memory");
     }
-    m->base = (struct pl_storage){
-        .ops = &memory_ops, .name = name, .block = 512, .writable = true
-    };
+    m->base =
+        (struct pl_storage){ .ops = &memory_ops, .name = name, .block = 512, .writable = true };
     m->limit = limit;
     pl_lock_init(&m->lock);
     if (fill(m, bytes, len, e) < 0) {

@@ -3,9 +3,9 @@
  * What the user names is opened as it is.  What an *image* names (parent, data file, extent file)
  * is opened under one policy: the name is a plain path without a protocol prefix ("json:", "nbd:",
  * "file:" ...), it leads, links followed, to a regular file inside the folder of the image that
- * names it or inside one of the allowed folders ("/": anywhere), and never to a device, but for block
- * devices when /dev or a folder in it is allowed by name.  An error names the flag (--allow-dir) that
- * would permit it.
+ * names it or inside one of the allowed folders ("/": anywhere), and never to a device, but for
+ * block devices when /dev or a folder in it is allowed by name.  An error names the flag
+ * (--allow-dir) that would permit it.
  *
  * Locks: every file is locked the way QEMU locks images (OFD locks on bytes 100.. and 200..), so
  * that a running virtual machine is respected and respects us: readers exclude writers, writers
@@ -32,8 +32,9 @@ int pl_open_path(const struct pl_opener *opener, const char *path, enum pl_acces
 int pl_open_named(const struct pl_opener *opener, struct pl_storage *by, const char *name,
                   enum pl_access access, struct pl_storage **out, struct pl_err *e) PL_CHECK;
 
-/* Raises a read lock to a write lock or the reverse.  Only the lock changes: st must have been opened by
- * PL_READ_WRITE, without force_share.  PL_E_LOCKED: the read lock is kept; PL_E_INVALID: st is read-only. */
+/* Raises a read lock to a write lock or the reverse.  Only the lock changes: st must have been
+ * opened by PL_READ_WRITE, without force_share.  PL_E_LOCKED: the read lock is kept;
+ * PL_E_INVALID: st is read-only. */
 int pl_storage_relock(struct pl_storage *st, enum pl_access access, struct pl_err *e) PL_CHECK;
 
 #endif

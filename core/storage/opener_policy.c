@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/base/scope.h"
+#include "core/storage/place.h"
 
 /* ---- names ---- */
 
@@ -24,18 +25,10 @@ int pl_policy_check_name(const struct pl_storage *by, const char *name, struct p
         n++;
     if (!islower((unsigned char)name[0]) || name[n] != ':')
         return 0;
-    pl_fail(e, PL_E_POLICY, "%s: names \"%s\": the prefix \"%.*s:\" is refused, only files are opened",
-            by->name, name, (int)n, name);
+    pl_fail(e, PL_E_POLICY,
+            "%s: names \"%s\": the prefix \"%.*s:\" is refused, only files are opened", by->name,
+            name, (int)n, name);
     return pl_hint(e, "have the image name a plain path instead (platter rebase -u -b PATH)");
-}
-
-char *pl_folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    if (!slash)
-        return strdup(".");
-    return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
 /* Appends the components of `name` to the absolute path in `path`, which has room for them. */
@@ -77,7 +70,8 @@ static const char *below(const char *root, const char *path)
 {
     const size_t len = strcmp(root, "/") ? strlen(root) : 0;
 
-    return strncmp(root, path, len) == 0 && path[len] == '/' && path[len + 1] ? path + len + 1 : NULL;
+    return strncmp(root, path, len) == 0 && path[len] == '/' && path[len + 1] ? path + len + 1
+                                                                              : NULL;
 }
 
 /* ---- opening ---- */
@@ -139,8 +133,8 @@ static int failed(const struct request *r, int sys, struct pl_err *e)
     return pl_fail_sys(e, sys, "%s: opening \"%s\", which it names", r->by->name, r->name);
 }
 
-/* Opens `rest` below the folder.  The file is looked at through a descriptor that opens nothing, then
- * opened, and must then be the same.  1: a link leads out of the folder. */
+/* Opens `rest` below the folder.  The file is looked at through a descriptor that opens nothing,
+ * then opened, and must then be the same.  1: a link leads out of the folder. */
 static int open_in(struct request *r, int folder, const char *rest, struct pl_err *e)
 {
     uint64_t flags = (r->access == PL_READ ? O_RDONLY : O_RDWR) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
@@ -161,8 +155,9 @@ static int open_in(struct request *r, int folder, const char *rest, struct pl_er
         return failed(r, errno, e);
     if (fstat(fd, &after) < 0 || before.st_dev != after.st_dev || before.st_ino != after.st_ino) {
         close(fd);
-        return pl_fail(e, PL_E_POLICY, "%s: \"%s\", which it names, was replaced while it was opened",
-                       r->by->name, r->name);
+        return pl_fail(e, PL_E_POLICY,
+                       "%s: \"%s\", which it names, was replaced while it was opened", r->by->name,
+                       r->name);
     }
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     r->fd = fd;
@@ -181,8 +176,8 @@ static int open_below(struct request *r, const char *root, const char *path, str
     return folder < 0 ? failed(r, errno, e) : open_in(r, folder, rest, e);
 }
 
-/* Tries the image's own folder, then each allowed one.  1: a link leads out of every folder that the
- * path is below; 2: it is below none. */
+/* Tries the image's own folder, then each allowed one.  1: a link leads out of every folder that
+ * the path is below; 2: it is below none. */
 static int open_allowed(struct request *r, const struct pl_opener *opener, const char *own,
                         const char *path, struct pl_err *e)
 {

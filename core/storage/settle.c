@@ -43,8 +43,7 @@ static bool pop(struct pl_settle *settle, struct pl_settle_range *range)
 {
     PL_LOCKED(&settle->lock);
 
-    if (settle->count == 0 ||
-        (settle->bytes <= PL_SETTLE_LAG && settle->count < PL_SETTLE_RANGES))
+    if (settle->count == 0 || (settle->bytes <= PL_SETTLE_LAG && settle->count < PL_SETTLE_RANGES))
         return false;
     *range = settle->waiting[settle->first];
     settle->first = (settle->first + 1) % PL_SETTLE_RANGES;
@@ -59,8 +58,8 @@ static void remember(struct pl_settle *settle, int result)
         atomic_store(&settle->error, errno);
 }
 
-/* Ranges are widened to pages: the cache lets go of whole pages only, and keeps one that a neighbour
- * made dirty again. */
+/* Ranges are widened to pages: the cache lets go of whole pages only, and keeps one that a
+ * neighbour made dirty again. */
 static void finish(struct pl_settle *settle, int fd, const struct pl_settle_range *range)
 {
     const uint64_t from = pl_round_down(range->off, PAGE);

@@ -2,8 +2,8 @@
  *
  * Ranges that will not be read again soon are handed to pl_settle.  The kernel starts to write them
  * at once; a range that PL_SETTLE_LAG bytes of others have followed is waited for and dropped from
- * the cache.  So a convert keeps a few dozen MiB there, whatever the image's size, and neither pushes
- * out what other programs use nor is killed in a small memory group.
+ * the cache.  So a convert keeps a few dozen MiB there, whatever the image's size, and neither
+ * pushes out what other programs use nor is killed in a small memory group.
  *
  * Threads: any number. */
 #ifndef PL_CORE_STORAGE_SETTLE_H

@@ -1,8 +1,8 @@
-/* storage.c - what every kind of storage shares: checks of ranges and abilities, and the stand-ins for
- * slots that a kind leaves empty.
+/* storage.c - what every kind of storage shares: checks of ranges and abilities, and the stand-ins
+ * for slots that a kind leaves empty.
  *
- * Reads past the end are found by the kinds themselves, while they read: asking for the size first
- * would cost a system call for each read of a file. */
+ * Reads past the end are found by the kinds themselves, while they read: asking for the size
+ * first would cost a system call for each read of a file. */
 #include "core/storage/storage.h"
 
 #include <inttypes.h>

@@ -1,7 +1,8 @@
-/* table_cache.c - a hash of slices, and two lists through them: the clean ones by age, the dirty ones.
+/* table_cache.c - a hash of slices, and two lists through them: the clean ones by age, the dirty
+ * ones.
  *
- * Invariants: every slice in the hash is in exactly one of the lists; at most `slots` slices exist;
- * slices that hold nothing wait in `spare`. */
+ * Invariants: every slice in the hash is in exactly one of the lists; at most `slots` slices
+ * exist; slices that hold nothing wait in `spare`. */
 #include "core/storage/table_cache.h"
 
 #include <assert.h>
@@ -124,8 +125,8 @@ static void mark_clean(struct pl_table_cache *tc, struct slice *s)
     list_add_newest(&tc->clean, s);
 }
 
-/* A slice that holds nothing: spare, new, or the oldest clean one.  Null: all are dirty, or there is no
- * memory for the first. */
+/* A slice that holds nothing: spare, new, or the oldest clean one.  Null: all are dirty, or
+ * there is no memory for the first. */
 static struct slice *vacate(struct pl_table_cache *tc)
 {
     struct slice *s;
@@ -298,7 +299,8 @@ void pl_table_cache_dirty(struct pl_table_cache *tc, uint64_t off)
         mark_dirty(tc, s);
 }
 
-/* Forgets the slices of one list inside a range: cheaper than asking for each of a large table's. */
+/* Forgets the slices of one list inside a range: cheaper than asking for each of a large
+ * table's. */
 static void drop_from(struct pl_table_cache *tc, struct slice *head, uint64_t from, uint64_t to)
 {
     for (struct slice *s = head->newer; s != head;) {
@@ -315,7 +317,8 @@ void pl_table_cache_drop(struct pl_table_cache *tc, uint64_t off, uint64_t len)
     const uint64_t from = pl_round_down(off, tc->slice);
     const uint64_t count = len ? pl_div_up(off - from + len, tc->slice) : 0;
 
-    /* Also when nothing is here: somebody may be reading the old bytes for pl_table_cache_insert. */
+    /* Also when nothing is here: somebody may be reading the old bytes for
+     * pl_table_cache_insert. */
     tc->epoch++;
     if (count > tc->made) {
         drop_from(tc, &tc->clean, from, from + count * tc->slice);

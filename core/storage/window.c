@@ -127,8 +127,8 @@ static uint32_t block_at(const struct pl_storage *under, uint64_t off)
     return block;
 }
 
-int pl_window_storage(struct pl_storage *under, uint64_t off, uint64_t len,
-                      struct pl_storage **out, struct pl_err *e)
+int pl_window_storage(struct pl_storage *under, uint64_t off, uint64_t len, struct pl_storage **out,
+                      struct pl_err *e)
 {
     struct window *w;
     char *name;
