@@ -33,8 +33,10 @@ struct pl_descriptor *pl_descriptor_of(struct pl_storage *st);
 /* Slots of pl_storage_ops that files and block devices share. */
 int pl_descriptor_read(struct pl_storage *st, uint64_t off, void *buf, size_t len, struct pl_err *e)
     PL_CHECK;
+/* The range was checked. */
 int pl_descriptor_write(struct pl_storage *st, uint64_t off, const void *buf, size_t len,
                         struct pl_err *e) PL_CHECK;
+/* Once it has failed it fails for ever. */
 int pl_descriptor_flush(struct pl_storage *st, struct pl_err *e) PL_CHECK;
 void pl_descriptor_settle(struct pl_storage *st, uint64_t off, uint64_t len); /* see settle.h */
 int pl_descriptor_close(struct pl_storage *st, struct pl_err *e);             /* of pipes too */
