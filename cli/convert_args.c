@@ -42,7 +42,7 @@ const struct pl_opt convert_opts[] = {
       .help = "copy at most RATE bytes a second" },
     OPT_WORKERS(struct convert_args),
     { "parallel", 'm', OPT_COUNT, offsetof(struct convert_args, workers), .metavar = "N",
-      .help = "qemu-img's name for --workers", .max = 16 },
+      .help = "the same as --workers, by qemu-img's name", .max = 16 },
     { "out-of-order", 'W', OPT_FLAG, offsetof(struct convert_args, out_of_order),
       .help = "accepted for qemu-img's sake: the order of writes never costs time" },
     { "copy-range", 'C', OPT_FLAG, offsetof(struct convert_args, share),

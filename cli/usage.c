@@ -1,5 +1,6 @@
 #include "cli/usage.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,7 +30,7 @@ static void print_wrapped(FILE *to, const char *text, int cursor, int column)
 {
     bool line_is_empty = true;
 
-    if (cursor >= column) {
+    if (cursor >= column) { /* at least a space between the two */
         fputc('\n', to);
         cursor = 0;
     }
@@ -64,7 +65,7 @@ static void print_option(FILE *to, const struct pl_opt *opt)
     cursor = fprintf(to, "  %s--%s", opt->letter ? letter : "    ", opt->name);
     if (options_takes_value(opt))
         cursor += fprintf(to, "=%s", metavar_of(opt));
-    print_wrapped(to, opt->help, cursor + 1, HELP_COLUMN);
+    print_wrapped(to, opt->help, cursor, HELP_COLUMN);
 }
 
 static bool is_refused(const struct pl_opt *opt)
@@ -91,15 +92,25 @@ void usage_command(FILE *to, const struct pl_command *command)
             print_option(to, opt);
 }
 
-/* A dash is typed as such, not set as a hyphen. */
+/* Dashes, quotes and backslashes as they are typed, not as typography would have them. */
 static void print_roff(const char *text)
 {
-    for (; *text; text++)
-        fputs(*text == '-' ? "\\-" : *text == '\\' ? "\\e" : (char[]){ *text, '\0' }, stdout);
+    for (; *text; text++) {
+        if (*text == '-')
+            fputs("\\-", stdout);
+        else if (*text == '\\')
+            fputs("\\e", stdout);
+        else if (*text == '\'')
+            fputs("\\(aq", stdout);
+        else
+            putchar(*text);
+    }
 }
 
 static void dump_man(const struct pl_opt *opt)
 {
+    const char first[] = { (char)toupper((unsigned char)*opt->help), '\0' };
+
     fputs(".TP\n", stdout);
     if (opt->letter)
         printf("\\fB\\-%c\\fR, ", opt->letter);
@@ -109,9 +120,8 @@ static void dump_man(const struct pl_opt *opt)
     if (options_takes_value(opt))
         printf("=\\fI%s\\fR", metavar_of(opt));
     fputc('\n', stdout);
-    if (is_refused(opt))
-        fputs("Refused: ", stdout);
-    print_roff(opt->help);
+    print_roff(is_refused(opt) ? "Refused: " : first);
+    print_roff(is_refused(opt) ? opt->help : opt->help + 1);
     fputs(".\n", stdout);
 }
 
