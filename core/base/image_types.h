@@ -47,7 +47,9 @@ struct pl_check_result {
 struct pl_measure_args {
     uint64_t size;                 /* virtual size */
     uint64_t data_bytes;           /* of whole clusters that hold data, at most size */
-    uint64_t bitmap_bytes_of_size; /* unused by formats without bitmaps: bitmaps to be copied */
+    bool with_bitmaps;     /* the source's format can have persistent bitmaps ... */
+    const struct pl_bitmap *bitmaps; /* ... and these are its */
+    size_t bitmap_count;
     bool has_parent;
     const struct pl_options *options;
 };

@@ -86,6 +86,7 @@ int pl_measure(struct pl_image *img, const char *format, uint64_t size,
                const struct pl_options *options, struct pl_measure_result *result, struct pl_err *e)
 {
     struct pl_measure_args args = { .size = img ? pl_size(img) : size, .options = options };
+    PL_FREE struct pl_bitmap *bitmaps = NULL;
     uint64_t unit = 64 * PL_KIB;
     const struct pl_driver *driver;
 
@@ -97,6 +98,10 @@ int pl_measure(struct pl_image *img, const char *format, uint64_t size,
         return -1;
     if (img && count_data(img, pl_is_pow2(unit) ? unit : 64 * PL_KIB, &args.data_bytes, e) < 0)
         return -1;
+    if (img && pl_bitmaps(img, &bitmaps, &args.bitmap_count, e) < 0)
+        return -1;
+    args.bitmaps = bitmaps;
+    args.with_bitmaps = img && img->driver->bitmaps;
     if (driver->measure(&args, result, e) < 0)
         return -1;
     return pl_options_check_all_known(options, driver->name, e);
