@@ -18,7 +18,7 @@ _platter_values() {
     [[ $row ]] || return 1
     local metavar=${row%%$'\t'*} choices=${row#*$'\t'}
     if [[ $choices ]]; then
-        printf '%s\n' $choices
+        tr ' ' '\n' <<<"$choices"
     elif [[ $metavar == FORMAT ]]; then
         _platter_formats
     elif [[ $metavar == FILE ]]; then
