@@ -112,3 +112,16 @@ int pl_storage_copy(struct pl_storage *dst, uint64_t dst_off, struct pl_storage 
     }
     return pl_storage_zero(dst, dst_off + inside, len - inside, e);
 }
+
+/* Asks for one byte, which is no whole block: a file system that shares refuses that, one that does not
+ * says so first. */
+bool pl_storage_can_share(struct pl_storage *dst, struct pl_storage *src)
+{
+    struct file_clone_range range = { .src_length = 1 };
+    uint64_t from, to;
+    const int src_fd = descriptor_of(src, 0, &from), dst_fd = descriptor_of(dst, 0, &to);
+
+    range.src_fd = src_fd;
+    return src_fd >= 0 && dst_fd >= 0 && pl_storage_size(src) > 1 &&
+           ioctl(dst_fd, FICLONERANGE, &range) < 0 && errno == EINVAL;
+}
