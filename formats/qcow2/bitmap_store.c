@@ -13,7 +13,7 @@
 #include "core/base/checked.h"
 #include "core/base/scope.h"
 #include "core/base/zero.h"
-#include "formats/qcow2/change.h"
+#include "formats/qcow2/check.h"
 #include "formats/qcow2/extensions.h"
 #include "formats/qcow2/tables.h"
 
@@ -22,7 +22,7 @@
 /* ---- before the first change ---- */
 
 /* Features that only say "nobody changed this behind my back" stop saying it when platter does not know them. */
-static int clear_autoclear(struct qcow2 *q, uint64_t bits, struct pl_err *e) PL_NEEDS(&q->lock)
+int qcow2_clear_autoclear(struct qcow2 *q, uint64_t bits, struct pl_err *e)
 {
     if (!(q->header.autoclear_features & bits))
         return 0;
@@ -50,11 +50,11 @@ int qcow2_before_change(struct qcow2 *q, struct pl_err *e)
     bool marked = false;
     size_t count = 0;
 
-    if (clear_autoclear(q, ~QCOW2_AUTOCLEAR_KNOWN, e) < 0)
+    if (qcow2_clear_autoclear(q, ~QCOW2_AUTOCLEAR_KNOWN, e) < 0)
         return -1;
     if (qcow2_load_bitmaps(q, false, &list, &count, NULL) < 0) {
         pl_warn(q->report, "the directory of bitmaps is damaged: all bitmaps are marked inconsistent");
-        if (clear_autoclear(q, QCOW2_AUTOCLEAR_BITMAPS, e) < 0)
+        if (qcow2_clear_autoclear(q, QCOW2_AUTOCLEAR_BITMAPS, e) < 0)
             return -1;
     }
     for (size_t i = 0; i < count; i++) {
@@ -220,7 +220,7 @@ static int point_at(struct qcow2 *q, const struct qcow2_bitmaps_ext *ext, struct
     uint8_t raw[QCOW2_BITMAPS_EXT_BYTES];
 
     if (!old || !in_one_sector(q, old)) {
-        if (clear_autoclear(q, QCOW2_AUTOCLEAR_BITMAPS, e) < 0)
+        if (qcow2_clear_autoclear(q, QCOW2_AUTOCLEAR_BITMAPS, e) < 0)
             return -1;
     }
     pl_fields_encode(qcow2_bitmaps_ext_fields, ext, raw, sizeof raw);
@@ -304,7 +304,7 @@ int qcow2_bitmap_store(void *state, const struct pl_bitmap *bitmap, const uint8_
         return -1;
     if (check_bitmap(q, bitmap, len, e) < 0)
         return pl_within(e, "bitmap '%.*s'", (int)sizeof bitmap->name, bitmap->name);
-    if (clear_autoclear(q, ~QCOW2_AUTOCLEAR_KNOWN, e) < 0 ||
+    if (qcow2_clear_autoclear(q, ~QCOW2_AUTOCLEAR_KNOWN, e) < 0 ||
         qcow2_load_bitmaps(q, false, &list, &count, e) < 0 ||
         store_table(q, bits, len, &place, e) < 0 || store(q, list, count, bitmap, &place, e) < 0)
         return pl_within(e, "bitmap '%s'", bitmap->name);
