@@ -37,18 +37,21 @@ static inline void pl_lock_destroy(struct pl_lock *lock)
     pthread_mutex_destroy(&lock->mutex);
 }
 
+/* Waits for the lock. */
 static inline void pl_lock_take(struct pl_lock *lock) PL_ACQUIRES(lock) PL_UNCHECKED;
 static inline void pl_lock_take(struct pl_lock *lock)
 {
     pthread_mutex_lock(&lock->mutex);
 }
 
+/* Lets go of it. */
 static inline void pl_lock_drop(struct pl_lock *lock) PL_RELEASES(lock) PL_UNCHECKED;
 static inline void pl_lock_drop(struct pl_lock *lock)
 {
     pthread_mutex_unlock(&lock->mutex);
 }
 
+/* What PL_LOCKED runs at the end of its scope. */
 static inline void pl_scope_unlock(struct pl_lock *const *lock) PL_UNCHECKED;
 static inline void pl_scope_unlock(struct pl_lock *const *lock)
 {

@@ -88,12 +88,17 @@ struct pl_convert_job {
     atomic_uint_fast64_t done, copied, shared, passed, zero;
 };
 
-/* The steps of pl_ordered_job. */
+/* A worker's unit with its buffers.  Null: no memory, said in *e. */
 void *pl_convert_new_unit(void *ctx, struct pl_err *e);
+/* Frees it.  Null is fine. */
 void pl_convert_free_unit(void *unit);
+/* The next window, or a run of zeros.  This and the next three are steps of pl_ordered_job. */
 int pl_convert_next(void *ctx, void *unit, struct pl_err *e);
+/* Reads the window and makes its list of pieces. */
 int pl_convert_work(void *ctx, void *unit, struct pl_err *e);
+/* Gets room for the pieces, in guest order. */
 int pl_convert_place(void *ctx, void *unit, struct pl_err *e);
+/* Writes them. */
 int pl_convert_finish(void *ctx, void *unit, struct pl_err *e);
 
 /* Gives back what pl_convert_place put on the list of holes. */

@@ -125,9 +125,20 @@ static void release(struct pl_new_image *image)
     *image = (struct pl_new_image){ 0 };
 }
 
+/* Gives back room that was made ahead and not used. */
+static int trim(struct pl_storage *file, struct pl_err *e)
+{
+    return file->device || file->sequential
+               ? 0
+               : pl_storage_resize(file, pl_storage_size(file), e);
+}
+
 int pl_new_image_finish(struct pl_new_image *image, struct pl_err *e)
 {
     int result = pl_new_image_close(image, e);
+
+    if (result == 0)
+        result = trim(pl_output_storage(image->output), e);
 
     for (size_t i = 0; result == 0 && i < image->more_count; i++)
         result = pl_output_finish(pl_take(image->more[i]), e);

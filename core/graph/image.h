@@ -50,15 +50,17 @@ PL_API const char *pl_path(const struct pl_image *img);
 /* The parent in the chain, or null.  It belongs to img. */
 PL_API struct pl_image *pl_parent(const struct pl_image *img);
 
-/* The parent's name and format as the file says them; null: none said. */
+/* The parent's name as the file says it; null: none said. */
 PL_API const char *pl_parent_name(const struct pl_image *img);
+/* The same for its format. */
 PL_API const char *pl_parent_format(const struct pl_image *img);
 
 /* Bytes of the format's cluster (block, grain), 0: it has none. */
 PL_API uint32_t pl_cluster_size(const struct pl_image *img);
 
-/* Bytes that the host keeps for this file (not for its parents), and the file's length. */
+/* Bytes that the host keeps for this file, not for its parents. */
 PL_API uint64_t pl_disk_usage(const struct pl_image *img);
+/* The length of the file itself. */
 PL_API uint64_t pl_file_size(const struct pl_image *img);
 
 /* What kind of image it is: dirty, corrupt, encrypted. */
