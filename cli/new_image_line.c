@@ -69,7 +69,7 @@ static void print_fact(const struct new_image *n, const struct shown *s)
 static void print_shown(const struct new_image *n, const struct shown *s)
 {
     if (!strcmp(s->option, "size"))
-        printf(" size=%" PRIu64, pl_size(n->img));
+        printf(" size=%" PRIu64, n->request->size_given ? n->request->size : pl_size(n->img));
     else if (!strcmp(s->option, "backing_file"))
         print_text(s->option, n->request->parent);
     else if (!strcmp(s->option, "backing_fmt"))

@@ -25,6 +25,10 @@ for image in "${images[@]}"; do
         skip "$image: $format is not built in"
         continue
     fi
+    case $image in *luks* | *aes*)
+        skip "$image: encrypted images are refused"
+        continue ;;
+    esac
     # qemu-img looks for an external data file beside itself, not beside the image: from its folder.
     cd "$IMAGES/${image%/*}" || exit 1
     options=()
