@@ -113,8 +113,8 @@ int pl_storage_copy(struct pl_storage *dst, uint64_t dst_off, struct pl_storage 
     return pl_storage_zero(dst, dst_off + inside, len - inside, e);
 }
 
-/* Asks for one byte, which is no whole block: a file system that shares refuses that, one that does not
- * says so first. */
+/* Asks for one byte, which is no whole block: a file system that shares refuses that, one that
+ * does not says so first. */
 bool pl_storage_can_share(struct pl_storage *dst, struct pl_storage *src)
 {
     struct file_clone_range range = { .src_length = 1 };

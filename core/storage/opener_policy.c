@@ -76,6 +76,10 @@ static const char *below(const char *root, const char *path)
 
 /* ---- opening ---- */
 
+/* The kernel gives up (EAGAIN) when something is renamed while it looks; somebody who renames
+ * without end must not keep us here. */
+#define OPEN_TRIES 100
+
 /* For kernels before 5.6 and containers that forbid openat2: plain names that are no links. */
 static int open_plain(int folder, const char *name, uint64_t flags)
 {
@@ -89,11 +93,13 @@ static int open_plain(int folder, const char *name, uint64_t flags)
 static int open_beneath(int folder, const char *name, uint64_t flags)
 {
     struct open_how how = { .flags = flags, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
-    int fd;
+    int fd = -1;
 
-    do /* EAGAIN: something was renamed on the way */
+    for (int i = 0; i < OPEN_TRIES; i++) {
         fd = (int)syscall(SYS_openat2, folder, name, &how, sizeof how);
-    while (fd < 0 && (errno == EAGAIN || errno == EINTR));
+        if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
+            break;
+    }
     return fd < 0 && (errno == ENOSYS || errno == EPERM) ? open_plain(folder, name, flags) : fd;
 }
 
