@@ -71,6 +71,7 @@ struct pl_layer {
     uint32_t unit_len;            /* guest bytes of a packed unit */
     char *parent_name; /* as the file says it; null: none.  Owned by the layer, freed by the core */
     char *parent_format; /* null: not said.  The same */
+    bool bitmaps;        /* it can hold persistent bitmaps */
     bool sparse_new;     /* what was never written reads as zeros (or falls to the parent) */
 };
 

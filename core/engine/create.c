@@ -101,7 +101,7 @@ int pl_measure(struct pl_image *img, const char *format, uint64_t size,
     if (img && pl_bitmaps(img, &bitmaps, &args.bitmap_count, e) < 0)
         return -1;
     args.bitmaps = bitmaps;
-    args.with_bitmaps = img && img->driver->bitmaps;
+    args.with_bitmaps = img && img->layer.bitmaps;
     if (driver->measure(&args, result, e) < 0)
         return -1;
     return pl_options_check_all_known(options, driver->name, e);

@@ -96,12 +96,14 @@ static int read_fields(struct qcow2 *q, struct pl_err *e)
         return pl_fail(e, PL_E_CORRUPT, "header: the file ends inside it, after %zu bytes", len);
     if (check_cluster_bits(h, e) < 0)
         return -1;
-    if (h->version == 3)
+    if (h->version == 3) {
+        if (check_header_length(h, e) < 0)
+            return -1;
+        /* again, for a field that a shorter header does not have must count as 0 */
         pl_fields_decode(qcow2_header_fields, raw, PL_MIN(sizeof raw, h->header_length), h);
-    else
-        pl_fields_decode(qcow2_header_fields, raw, QCOW2_V2_HEADER_LENGTH, h);
-    if (h->version == 3)
-        return check_header_length(h, e);
+        return 0;
+    }
+    pl_fields_decode(qcow2_header_fields, raw, QCOW2_V2_HEADER_LENGTH, h);
     h->refcount_order = QCOW2_REFCOUNT_ORDER_V2;
     h->header_length = QCOW2_V2_HEADER_LENGTH;
     return 0;

@@ -162,8 +162,14 @@ static int put_all(struct sink *s, const struct qcow2_new_layout *plan, struct p
 {
     if (put_pointers(s, plan->refcount_blocks, plan->refcount_block_count, 0,
                      plan->refcount_table_clusters, e) < 0 ||
-        put_refcount_blocks(s, plan, e) < 0 ||
-        put_pointers(s, plan->l2, plan->l2_tables, QCOW2_COPIED, plan->l1_clusters, e) < 0 ||
+        put_refcount_blocks(s, plan, e) < 0)
+        return -1;
+    if (plan->l2_tables == 0) {
+        if (sink_flush(s, e) < 0)
+            return -1;
+        return pl_storage_zero(s->q->file, s->at, plan->l1_clusters << s->q->cluster_bits, e);
+    }
+    if (put_pointers(s, plan->l2, plan->l2_tables, QCOW2_COPIED, plan->l1_clusters, e) < 0 ||
         put_l2_tables(s, plan, e) < 0)
         return -1;
     return sink_flush(s, e);

@@ -182,6 +182,7 @@ static void fill_layer(struct qcow2 *q, struct pl_layer *layer)
         .unit_len = packs ? q->cluster_size : 0,
         .parent_name = q->parent_name ? strdup(q->parent_name) : NULL,
         .parent_format = q->parent_format ? strdup(q->parent_format) : NULL,
+        .bitmaps = q->header.version == 3,
         .sparse_new = true,
     };
 }
