@@ -7,6 +7,7 @@
 
 #include "core/base/err.h"
 
+/* They look at an argument twice: no calls that change something. */
 #define PL_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define PL_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define PL_COUNT(array) (sizeof(array) / sizeof *(array))
