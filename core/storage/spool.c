@@ -11,6 +11,15 @@
 
 #define SPOOL_PIECE (1u << 20)
 
+/* It has a name for messages but no path: names in an image that comes this way lead nowhere. */
+static int as_stdin(int fd, bool writable, struct pl_storage **out, struct pl_err *e)
+{
+    if (pl_file_storage(fd, "standard input", writable, out, e) < 0)
+        return -1;
+    free(pl_take((*out)->path));
+    return 0;
+}
+
 static int nameless_file(struct pl_storage **out, struct pl_err *e)
 {
     const char *dir = getenv("TMPDIR");
@@ -23,7 +32,7 @@ static int nameless_file(struct pl_storage **out, struct pl_err *e)
         pl_fail_sys(e, errno, "%s: making a temporary file for standard input", dir);
         return pl_hint(e, "TMPDIR names another folder");
     }
-    return pl_file_storage(fd, "standard input", true, out, e);
+    return as_stdin(fd, true, out, e);
 }
 
 /* As much as there is, up to SPOOL_PIECE; 0 at the end. */
@@ -71,7 +80,7 @@ int pl_spool_stdin(struct pl_storage **out, struct pl_err *e)
 
         if (fd < 0)
             return pl_fail_sys(e, errno, "standard input");
-        return pl_file_storage(fd, "standard input", false, out, e);
+        return as_stdin(fd, false, out, e);
     }
     if (nameless_file(&spool, e) < 0)
         return -1;
