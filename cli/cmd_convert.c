@@ -27,7 +27,7 @@ static int open_sources(struct cli *cli, const struct convert_args *a,
     size_t wanted = cli->operands.count - 1;
     PL_FREE char *snapshot = NULL;
 
-    *s = (struct sources){ .item = calloc(wanted, sizeof *s->item) };
+    *s = (struct sources){ .item = calloc(wanted, sizeof(struct pl_image *)) };
     if (!s->item)
         return pl_fail(e, PL_E_NOMEM, "no memory for the sources");
     if (a->snapshot &&
@@ -64,6 +64,7 @@ static struct pl_convert_options make_request(const struct convert_args *a,
         .salvage = a->salvage,
         .bitmaps = a->bitmaps,
         .skip_broken_bitmaps = a->skip_broken_bitmaps,
+        .unsynced = strcmp(cache_choices[a->target_cache], "unsafe") == 0,
         .no_share = a->no_share,
         .verify = a->verify,
         .checksum = a->checksum,
@@ -96,7 +97,7 @@ static json_t *result_json(const struct convert_args *a, const char *target,
 static int tell(const struct cli *cli, const struct convert_args *a, const char *target,
                 const struct pl_convert_result *r, struct pl_err *e)
 {
-    bool to_stdout = strcmp(target, "-");
+    bool to_stdout = strcmp(target, "-") != 0;
 
     if (cli->json && to_stdout)
         return output_json(result_json(a, target, r), e);

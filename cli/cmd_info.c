@@ -96,7 +96,7 @@ static void print_parent(const struct description *d)
         return;
     fputs("backing file: ", stdout);
     message_text(stdout, name);
-    if (strcmp(name, d->parent_path)) {
+    if (strcmp(name, d->parent_path) != 0) {
         fputs(" (actual path: ", stdout);
         message_text(stdout, d->parent_path);
         putchar(')');

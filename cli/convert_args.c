@@ -50,7 +50,8 @@ const struct pl_opt convert_opts[] = {
     { "no-share", 0, OPT_FLAG, offsetof(struct convert_args, no_share),
       .help = "never share blocks of the host between source and target" },
     { "cache", 't', OPT_CHOICE, offsetof(struct convert_args, target_cache), .metavar = "MODE",
-      .help = "accepted for qemu-img's sake, without effect", .choices = cache_choices },
+      .help = "'unsafe' leaves it to the host when the target reaches the disk; else it is synced",
+      .choices = cache_choices },
     OPT_SOURCE_CACHE(struct convert_args),
     OPT_FORCE_SHARE(struct convert_args),
     OPT_ALLOW_DIR(struct convert_args),
@@ -93,9 +94,9 @@ static int check_combinations(const struct convert_args *a, size_t sources, stru
 /* Standard output takes raw bytes, and not on a terminal. */
 static int check_target(const struct convert_args *a, const char *target, struct pl_err *e)
 {
-    if (strcmp(target, "-"))
+    if (strcmp(target, "-") != 0)
         return 0;
-    if (a->existing || (a->format && strcmp(a->format, "raw")))
+    if (a->existing || (a->format && strcmp(a->format, "raw") != 0))
         return pl_fail(e, PL_E_UNSUPPORTED,
                        "convert: only a new raw image can be written to standard output");
     if (!isatty(STDOUT_FILENO))

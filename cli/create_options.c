@@ -36,7 +36,7 @@ static void print_rows(const struct pl_option_help *row, const struct pl_option_
     for (; row && row->name; row++) {
         const struct pl_option_help *other = unless_in;
 
-        while (other && other->name && strcmp(other->name, row->name))
+        while (other && other->name && strcmp(other->name, row->name) != 0)
             other++;
         if (other && other->name)
             continue;

@@ -38,7 +38,7 @@ static bool looks_raw(const char *path)
  * next reader open files of the host as that image's parents. */
 static void warn_of_planted_header(const struct pl_report *report, const struct pl_image *img)
 {
-    if (pl_format_guessed(img) && strcmp(pl_format(img), "raw") && looks_raw(pl_path(img)))
+    if (pl_format_guessed(img) && strcmp(pl_format(img), "raw") != 0 && looks_raw(pl_path(img)))
         pl_warn(report,
                 "%s: taken for %s by its content, though it is named like a raw disk; "
                 "say -f %s if it is, or -f raw if its guest may have written that header",
@@ -92,7 +92,7 @@ int image_find_snapshot(struct cli *cli, const struct open_args *args, const cha
     SCOPED_IMAGE img = NULL;
     int result;
 
-    if (strncmp(param, "snapshot.", 9)) {
+    if (strncmp(param, "snapshot.", 9) != 0) {
         *name = strdup(param);
         return *name ? 0 : pl_fail(e, PL_E_NOMEM, "no memory for a snapshot's name");
     }

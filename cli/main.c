@@ -28,7 +28,7 @@ const struct pl_command *pl_command_find(const char *name)
 /* An error in the options must come in the form that they ask for, so that is looked up first. */
 static bool wants_json(char *const *argv)
 {
-    for (; *argv && strcmp(*argv, "--"); argv++)
+    for (; *argv && strcmp(*argv, "--") != 0; argv++)
         if (!strcmp(*argv, "--output=json") ||
             (!strcmp(*argv, "--output") && argv[1] && !strcmp(argv[1], "json")))
             return true;

@@ -39,7 +39,7 @@ static bool format_has(const struct new_image *n, const char *option)
 {
     const struct pl_option_help *row = n->format.create_options;
 
-    while (row && row->name && strcmp(row->name, option))
+    while (row && row->name && strcmp(row->name, option) != 0)
         row++;
     return row && row->name;
 }
@@ -56,7 +56,7 @@ static void print_fact(const struct new_image *n, const struct shown *s)
 {
     const struct pl_fact *fact = n->facts->child;
 
-    while (fact && strcmp(fact->name, s->fact))
+    while (fact && strcmp(fact->name, s->fact) != 0)
         fact = fact->next;
     if (fact && fact->type == PL_FACT_NUMBER)
         printf(" %s=%" PRIu64, s->option, fact->number);

@@ -1,5 +1,6 @@
 #include "cli/options.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,7 @@ static int fail_unknown(const struct pl_command *command, const char *given, siz
     return pl_hint(e, "'platter %s --help' lists the options", command->name);
 }
 
+/* There are never more values than arguments. */
 static int set_list(struct parser *p, struct text_list *list, const char *value, struct pl_err *e)
 {
     if (!list->item)
@@ -59,21 +61,26 @@ static int set_list(struct parser *p, struct text_list *list, const char *value,
     return 0;
 }
 
+/* Joins the names with ", ", as far as they fit. */
+static void join(const char *const *names, char *buf, size_t size)
+{
+    size_t used = 0;
+
+    for (unsigned i = 0; names[i] && used < size; i++)
+        used += (size_t)snprintf(buf + used, size - used, "%s%s", i ? ", " : "", names[i]);
+}
+
 static int set_choice(const struct pl_opt *opt, unsigned *field, const char *value,
                       struct pl_err *e)
 {
     char names[120] = "";
 
-    for (unsigned i = 0; opt->choices[i]; i++) {
+    for (unsigned i = 0; opt->choices[i]; i++)
         if (!strcmp(opt->choices[i], value)) {
             *field = i;
             return 0;
         }
-        if (strlen(names) + strlen(opt->choices[i]) + 3 > sizeof names)
-            continue;
-        strncat(names, i ? ", " : "", 3);
-        strncat(names, opt->choices[i], sizeof names - strlen(names) - 1);
-    }
+    join(opt->choices, names, sizeof names);
     return pl_fail(e, PL_E_INVALID, "--%s: '%s' is not one of %s", opt->name, value, names);
 }
 
@@ -103,10 +110,19 @@ static int refuse(const struct parser *p, const struct pl_opt *opt, struct pl_er
     return pl_hint(e, "%s", opt->help);
 }
 
+static int fail_without_value(const struct parser *p, const struct pl_opt *opt, struct pl_err *e)
+{
+    pl_fail(e, PL_E_INVALID, "%s: option '--%s' needs a value", p->command->name, opt->name);
+    return pl_hint(e, "write --%s=%s", opt->name, opt->metavar ? opt->metavar : "VALUE");
+}
+
+/* value null: none was given. */
 static int set(struct parser *p, const struct pl_opt *opt, const char *value, struct pl_err *e)
 {
     void *field = (char *)p->args + opt->field;
 
+    if (options_takes_value(opt) && !value)
+        return fail_without_value(p, opt, e);
     switch (opt->kind) {
     case OPT_FLAG:
         *(bool *)field = true;
@@ -129,16 +145,10 @@ static int set(struct parser *p, const struct pl_opt *opt, const char *value, st
     return refuse(p, opt, e);
 }
 
-/* The argument behind the option that was just read; it may begin with a dash, as in "-o -". */
-static int take_value(struct parser *p, const struct pl_opt *opt, const char **value,
-                      struct pl_err *e)
+/* The argument behind the option that was just read, whatever it looks like; null: there is none. */
+static const char *next_argument(struct parser *p)
 {
-    if (!*p->next) {
-        pl_fail(e, PL_E_INVALID, "%s: option '--%s' needs a value", p->command->name, opt->name);
-        return pl_hint(e, "write --%s=%s", opt->name, opt->metavar ? opt->metavar : "VALUE");
-    }
-    *value = *p->next++;
-    return 0;
+    return *p->next ? *p->next++ : NULL;
 }
 
 /* "--name", "--name=VALUE" or "--name VALUE"; `text` is what follows the dashes. */
@@ -153,8 +163,8 @@ static int parse_long(struct parser *p, const char *text, struct pl_err *e)
     if (value && !options_takes_value(opt))
         return pl_fail(e, PL_E_INVALID, "%s: option '--%s' takes no value", p->command->name,
                        opt->name);
-    if (!value && options_takes_value(opt) && take_value(p, opt, &value, e) < 0)
-        return -1;
+    if (!value && options_takes_value(opt))
+        value = next_argument(p);
     return set(p, opt, value, e);
 }
 
@@ -174,9 +184,7 @@ static int parse_letters(struct parser *p, const char *letters, struct pl_err *e
                 return -1;
             continue;
         }
-        if (!value && take_value(p, opt, &value, e) < 0)
-            return -1;
-        return set(p, opt, value, e);
+        return set(p, opt, value ? value : next_argument(p), e);
     }
     return 0;
 }

@@ -46,6 +46,8 @@ static void print_rate(const struct progress *p)
         return;
     left = (uint64_t)((double)(p->total - p->done) / rate);
     fprintf(p->to, "  %s/s", pl_format_size((uint64_t)rate, text));
+    if (p->done == p->total)
+        return;
     if (left >= 3600)
         fprintf(p->to, "  %" PRIu64 ":%02u:%02u left", left / 3600, (unsigned)(left / 60 % 60),
                 (unsigned)(left % 60));
@@ -189,7 +191,7 @@ void progress_end(struct progress *p, bool finished)
     } else {
         if (finished && !p->total)
             p->done = p->total = 1; /* nothing to do is done */
-        if (finished)
+        if (finished && (p->terminal || p->percent < 100))
             show_line(p);
         fputc('\n', p->to);
     }

@@ -140,7 +140,7 @@ int usage_dump(const char *form, const struct pl_command *only, struct pl_err *e
 {
     bool man = !strcmp(form, "man");
 
-    if (!man && strcmp(form, "tsv"))
+    if (!man && strcmp(form, "tsv") != 0)
         return pl_fail(e, PL_E_INVALID, "dump-options: '%s' is neither tsv nor man", form);
     for (unsigned i = 0; pl_commands[i]; i++)
         for (const struct pl_opt *opt = pl_commands[i]->opts; opt->name; opt++) {
