@@ -88,14 +88,16 @@ static int prepare(struct pl_convert_job *job, struct pl_err *e)
     struct pl_storage *file = job->target->file;
 
     job->fresh = !options->existing;
+    job->over_parent = job->fresh && job->target->parent;
     job->sequential = file->sequential;
     job->started_ns = now_ns();
     job->window = window_for(&job->source, job->target);
     job->write_zeros = !options->target_is_zero && (!job->fresh || !job->target->layer.sparse_new);
     if (set_compression(job, e) < 0 || set_sparseness(job, e) < 0)
         return -1;
-    job->share = job->fresh && !job->codec && !job->sequential && !options->no_share &&
-                 job->source.count > 0 && pl_storage_can_share(file, job->source.images[0]->file);
+    job->share = job->fresh && !job->over_parent && !job->codec && !job->sequential &&
+                 !options->no_share && job->source.count > 0 &&
+                 pl_storage_can_share(file, job->source.images[0]->file);
     if (options->verify && job->sequential)
         return pl_fail(e, PL_E_INVALID, "a stream cannot be read again to verify it");
     return 0;

@@ -21,6 +21,7 @@ struct pl_convert_options {
     bool salvage;              /* --salvage: unreadable parts are read as zeros, with a warning */
     bool bitmaps;              /* --bitmaps: copy the persistent bitmaps of the (one) source */
     bool skip_broken_bitmaps;
+    bool unsynced;  /* qemu-img's -t unsafe: leave it to the host when a new image reaches the disk */
     bool no_share; /* never share blocks with the source (qemu-img's default: copy-range off) */
     bool verify;   /* read the result again and compare */
     const char *checksum; /* digest of the guest's bytes: an algorithm's name; null: none */

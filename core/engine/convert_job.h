@@ -64,6 +64,7 @@ struct pl_convert_job {
     struct pl_disk source;
     struct pl_image *target;
     bool fresh;                   /* the target is new: linked in order, never locked */
+    bool over_parent;             /* it is new and has a parent: what both read alike is left out */
     bool write_zeros;             /* the target does not read as zeros where nothing was written */
     bool scan;                    /* zeros are looked for in data */
     bool whole;                   /* what is known to be zero is written as data all the same */

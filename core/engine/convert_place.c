@@ -137,7 +137,7 @@ static int place_zero(struct pl_convert_unit *unit, uint64_t at, uint64_t len, s
     struct pl_convert_job *job = unit->job;
 
     job->zero += len;
-    if (job->target->parent)
+    if (job->over_parent)
         return zero_over_parent(job, at, len, e);
     if (job->write_zeros)
         return pl_zero(job->target, at, len, true, e);
@@ -171,7 +171,7 @@ int pl_convert_place(void *ctx, void *arg, struct pl_err *e)
     pl_progress(job->options->report, job->done, job->source.size);
     if (!job->fresh)
         return 0;
-    if (unit->zero && job->target->parent)
+    if (unit->zero && job->over_parent)
         return place_zero(unit, unit->at, unit->len, e);
     for (size_t i = 0; i < unit->piece_count; i++)
         if (place_piece(unit, &unit->pieces[i], e) < 0)
@@ -204,7 +204,8 @@ static int write_placed(struct pl_convert_unit *unit, struct pl_err *e)
                                      first->from_off, len, e);
         if (result < 0)
             return -1;
-        pl_storage_settle(first->place.st, first->place.off, len);
+        if (!job->options->unsynced)
+            pl_storage_settle(first->place.st, first->place.off, len);
         job->copied += len;
         if (!first->bytes)
             job->shared += len;

@@ -18,11 +18,11 @@ void *pl_convert_new_unit(void *ctx, struct pl_err *e)
         unit->window = pl_buffer(job->window);
         if (job->codec)
             unit->packed = pl_buffer(job->window);
-        if (job->target->parent)
+        if (job->over_parent)
             unit->compare = pl_buffer(job->window);
     }
     if (!unit || !unit->window || (job->codec && !unit->packed) ||
-        (job->target->parent && !unit->compare)) {
+        (job->over_parent && !unit->compare)) {
         pl_fail(e, PL_E_NOMEM, "no memory for buffers of %u bytes", job->window);
         pl_convert_free_unit(unit);
         return NULL;

@@ -74,6 +74,7 @@ static int create_new(struct pl_convert_target *target, const char *path,
     if (pl_new_image_begin(&target->created, path, &create_options, e) < 0 ||
         create_open(target, false, e) < 0)
         return -1;
+    target->created.unsynced = options->unsynced;
     target->img = target->created.img;
     if (pl_size(target->img) != size && !target->img->file->sequential)
         pl_warn(options->report,

@@ -260,18 +260,18 @@ int pl_convert_work(void *ctx, void *arg, struct pl_err *e)
     unit->piece_count = 0;
     unit->placed_count = 0;
     unit->packed_used = 0;
-    if (unit->zero && !job->target->parent)
+    if (unit->zero && !job->over_parent)
         return pl_convert_add_piece(unit, PL_PIECE_ZERO, unit->at, unit->len, e) ? 0 : -1;
     if (unit->zero)
         return 0; /* place looks where the parent is not zero */
     /* a last cluster that the disk does not fill is packed whole */
     memset(unit->window + unit->len, 0,
            PL_MIN(job->window - unit->len, PL_MAX(job->target->layer.unit_len, job->step)));
-    if (job->pass_through && !job->target->parent)
+    if (job->pass_through && !job->over_parent)
         return work_passing(unit, e);
     if (job->share)
         return work_sharing(unit, e);
-    if (!job->target->parent)
+    if (!job->over_parent)
         return take_bytes(unit, 0, unit->len, e);
     if (read_bytes(job, unit->at, unit->window, unit->len, e) < 0)
         return -1;

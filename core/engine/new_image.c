@@ -133,6 +133,13 @@ static int trim(struct pl_storage *file, struct pl_err *e)
                : pl_storage_resize(file, pl_storage_size(file), e);
 }
 
+static int finish_file(struct pl_new_image *image, struct pl_output *output, struct pl_err *e)
+{
+    if (image->unsynced)
+        pl_output_leave_unsynced(output);
+    return pl_output_finish(output, e);
+}
+
 int pl_new_image_finish(struct pl_new_image *image, struct pl_err *e)
 {
     int result = pl_new_image_close(image, e);
@@ -141,9 +148,9 @@ int pl_new_image_finish(struct pl_new_image *image, struct pl_err *e)
         result = trim(pl_output_storage(image->output), e);
 
     for (size_t i = 0; result == 0 && i < image->more_count; i++)
-        result = pl_output_finish(pl_take(image->more[i]), e);
+        result = finish_file(image, pl_take(image->more[i]), e);
     if (result == 0)
-        result = pl_output_finish(pl_take(image->output), e);
+        result = finish_file(image, pl_take(image->output), e);
     if (result < 0)
         pl_new_image_abandon(image);
     else

@@ -16,6 +16,7 @@ struct pl_new_image {
     struct pl_output *more[PL_NEW_IMAGE_FILES_MAX]; /* named before the image itself */
     char *more_name[PL_NEW_IMAGE_FILES_MAX];        /* as the image says them; owned */
     size_t more_count;
+    bool unsynced;        /* see pl_output_leave_unsynced */
     struct pl_image *img; /* open for writing; null before pl_new_image_open and after _close */
 };
 

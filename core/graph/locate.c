@@ -29,10 +29,6 @@ int pl_locate(struct pl_image *img, uint64_t at, uint64_t len, struct pl_located
     for (unsigned depth = 0;; depth++) {
         struct pl_extent *extent = &out->extent;
 
-        if (at >= img->layer.size) { /* a parent that is shorter than its child */
-            nobody_says(out, img, depth, len);
-            return 0;
-        }
         len = PL_MIN(len, img->layer.size - at);
         if (img->driver->map(img->layer.state, at, len, extent, e) < 0)
             return pl_within(e, "%s", img->path);
@@ -43,7 +39,7 @@ int pl_locate(struct pl_image *img, uint64_t at, uint64_t len, struct pl_located
             return 0;
         }
         len = extent->len;
-        if (!img->parent) {
+        if (!img->parent || at >= img->parent->layer.size) { /* a parent may be shorter */
             nobody_says(out, img, depth, len);
             return 0;
         }

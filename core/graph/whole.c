@@ -79,11 +79,14 @@ int pl_format_facts(struct pl_image *img, struct pl_fact **facts, struct pl_err 
     return 0;
 }
 
-/* The rest of the last cluster held whatever the file had there: the guest is about to see it. */
-static int clear_old_tail(struct pl_image *img, uint64_t old_size, struct pl_err *e)
+/* The guest is about to see what the file had in the rest of the last cluster, and what a longer
+ * parent has behind the old end. */
+static int clear_new_space(struct pl_image *img, uint64_t old_size, struct pl_err *e)
 {
     const uint64_t unit = PL_MAX(img->layer.cluster_size, img->layer.granule);
-    const uint64_t end = PL_MIN(pl_round_up(old_size, unit), img->layer.size);
+    const uint64_t parent_size = img->parent ? img->parent->layer.size : 0;
+    const uint64_t shown = PL_MAX(pl_round_up(old_size, unit), parent_size);
+    const uint64_t end = PL_MIN(shown, img->layer.size);
 
     return end > old_size ? pl_zero(img, old_size, end - old_size, false, e) : 0;
 }
@@ -104,7 +107,7 @@ int pl_resize(struct pl_image *img, uint64_t size, bool shrink, unsigned preallo
     if (img->driver->resize(img->layer.state, size, shrink, (enum pl_prealloc)prealloc, e) < 0)
         return pl_within(e, "%s: resizing", img->path);
     img->layer.size = size;
-    return size > old_size ? clear_old_tail(img, old_size, e) : 0;
+    return size > old_size ? clear_new_space(img, old_size, e) : 0;
 }
 
 int pl_check(struct pl_image *img, enum pl_repair repair, const struct pl_report *report,

@@ -25,7 +25,8 @@
 struct pl_output {
     struct pl_storage *st;
     char *path;    /* as given: for messages */
-    bool in_place; /* a device or a pipe: the rest is unused */
+    bool in_place; /* a device or a pipe: what follows but for `unsynced` is unused */
+    bool unsynced; /* see pl_output_leave_unsynced */
     struct pl_place place;
     int fd;              /* st's file once more: to name it when st is closed */
     int older;           /* the file that will be replaced, locked; -1: none */
@@ -133,7 +134,10 @@ static int wrap(struct pl_output *o, struct pl_err *e)
 
     if (fd < 0)
         return pl_fail_sys(e, errno, "%s", o->path);
-    return pl_file_storage(fd, o->path, true, &o->st, e);
+    if (pl_file_storage(fd, o->path, true, &o->st, e) < 0)
+        return -1;
+    o->st->sync_later = true; /* what has no name yet is synced once, when it gets one */
+    return 0;
 }
 
 static int begin_file(struct pl_output *o, const struct stat *older, struct pl_err *e)
@@ -246,16 +250,27 @@ static int give_name(struct pl_output *o)
     return 0;
 }
 
+void pl_output_leave_unsynced(struct pl_output *output)
+{
+    output->unsynced = true;
+}
+
+static int sync_file(struct pl_output *o, struct pl_err *e)
+{
+    o->st->sync_later = o->unsynced && !o->in_place; /* a pipe is filled up by its flush */
+    return pl_storage_flush(o->st, e);
+}
+
 int pl_output_finish(struct pl_output *output, struct pl_err *e)
 {
-    int result = pl_storage_flush(output->st, e);
+    int result = sync_file(output, e);
 
     if (pl_storage_close(output->st, result < 0 ? NULL : e) < 0)
         result = -1;
     if (result == 0 && !output->in_place) {
         if (give_name(output) < 0)
             result = pl_fail_sys(e, errno, "%s: giving the new file its name", output->path);
-        else if (pl_place_sync(&output->place) < 0)
+        else if (!output->unsynced && pl_place_sync(&output->place) < 0)
             result =
                 pl_fail_sys(e, errno, "%s: it is complete, but syncing its folder", output->path);
     }

@@ -18,6 +18,10 @@ int pl_output_begin(const char *path, struct pl_output **out, struct pl_err *e) 
 /* The storage to write to; belongs to the output until pl_output_finish or _abandon. */
 struct pl_storage *pl_output_storage(struct pl_output *output);
 
+/* Finishing will leave it to the host when the file reaches stable storage: qemu-img's cache mode
+ * "unsafe". */
+void pl_output_leave_unsynced(struct pl_output *output);
+
 /* Syncs, closes and names the file.  On failure nothing is left and an older file is as it was.
  * Frees the output either way.  The storage must not be in use. */
 int pl_output_finish(struct pl_output *output, struct pl_err *e) PL_CHECK;

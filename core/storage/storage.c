@@ -93,7 +93,7 @@ int pl_storage_preallocate(struct pl_storage *st, uint64_t off, uint64_t len, en
 
 int pl_storage_flush(struct pl_storage *st, struct pl_err *e)
 {
-    return st->ops->flush ? st->ops->flush(st, e) : 0;
+    return st->ops->flush && !st->sync_later ? st->ops->flush(st, e) : 0;
 }
 
 int pl_storage_map(struct pl_storage *st, uint64_t off, uint64_t *len, bool *hole, struct pl_err *e)

@@ -70,6 +70,7 @@ struct pl_storage {
     uint32_t block;                   /* I/O in multiples of this is cheapest (>= 512) */
     bool writable;
     bool device;     /* a block device: the size is fixed, contents are never replaced by rename */
+    bool sync_later; /* pl_storage_flush does nothing: whoever made the file syncs it as a whole */
     bool sequential; /* a pipe: writes only at ever growing offsets, no reads (or the reverse) */
 };
 
@@ -101,7 +102,7 @@ int pl_storage_resize(struct pl_storage *st, uint64_t size, struct pl_err *e) PL
 int pl_storage_preallocate(struct pl_storage *st, uint64_t off, uint64_t len, enum pl_prealloc how,
                            struct pl_err *e) PL_CHECK;
 
-/* Returns when everything written before is on stable storage. */
+/* Returns when everything written before is on stable storage; see sync_later. */
 int pl_storage_flush(struct pl_storage *st, struct pl_err *e) PL_CHECK;
 
 /* Whether the run at off is a hole (reads as zeros, no blocks), and its length: 1 <= *len <= the
