@@ -104,7 +104,8 @@ static int zero_behind(struct qcow2 *q, uint64_t size, struct pl_err *e) PL_NEED
     return from < to && qcow2_punch(q, from, to - from, QCOW2_PUNCH_FORGET, e) < 0 ? -1 : 0;
 }
 
-/* An external data file grows with the disk, by zeros. */
+/* An external data file grows with the disk, by zeros.  A raw one is the disk: it gets its very size, after
+ * zeroing went to the end of the last cluster. */
 static int grow_data_file(struct qcow2 *q, uint64_t size, struct pl_err *e)
 {
     uint64_t old = q->header.size, now;
@@ -114,7 +115,9 @@ static int grow_data_file(struct qcow2 *q, uint64_t size, struct pl_err *e)
     now = pl_storage_size(q->data);
     if (now > old && pl_storage_zero(q->data, old, PL_MIN(now, size) - old, e) < 0)
         return -1;
-    return now < size ? pl_storage_resize(q->data, size, e) : 0;
+    if (now < size || (qcow2_data_file_raw(q) && now <= pl_round_up(size, q->cluster_size)))
+        return pl_storage_resize(q->data, size, e);
+    return 0;
 }
 
 /* ---- growing ---- */
