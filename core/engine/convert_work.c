@@ -152,32 +152,36 @@ static int take_bytes(struct pl_convert_unit *unit, uint64_t from, uint64_t to, 
     return split(unit, from, to, e);
 }
 
-/* Whether the run at `at` is a compressed unit that the target can hold as it is. */
-static bool can_pass(const struct pl_convert_unit *unit, const struct pl_located *located,
-                     uint64_t at, uint64_t image_at)
+/* The bytes of a compressed unit that are taken over.  Formats that count them in whole sectors do
+ * not say where a unit ends; the next one does where the two are neighbours in their file. */
+static uint32_t passed_len(const struct pl_extent *x, const struct pl_extent *next)
 {
-    const struct pl_extent *x = &located->extent;
+    if (next->state == PL_PACKED && next->st == x->st && next->off > x->off &&
+        next->off - x->off < x->packed_len)
+        return (uint32_t)(next->off - x->off);
+    return x->packed_len;
+}
+
+/* Whether the run at `at` is a compressed unit that the target can hold as it is, in len bytes: no
+ * format keeps a unit that packing did not make smaller. */
+static bool can_pass(const struct pl_convert_unit *unit, const struct pl_extent *x, uint64_t at,
+                     uint64_t image_at, uint32_t len)
+{
     const struct pl_layer *target = &unit->job->target->layer;
     const uint64_t end = unit->job->source.size;
 
     return x->state == PL_PACKED && x->codec == target->codec && x->unit_len == target->unit_len &&
            x->unit_at == image_at && at % x->unit_len == 0 &&
-           x->len == PL_MIN(x->unit_len, end - at) &&
-           x->packed_len <= unit->job->window - unit->packed_used;
+           x->len == PL_MIN(x->unit_len, end - at) && len < x->unit_len &&
+           len <= unit->job->window - unit->packed_used;
 }
 
-/* Reads the compressed bytes.  `next`, the extent behind it, tells where a unit that is counted in
- * whole sectors really ends when the two are neighbours in their file. */
-static int pass(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x,
-                const struct pl_extent *next, struct pl_err *e)
+static int pass(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x, uint32_t len,
+                struct pl_err *e)
 {
     uint8_t *to = unit->packed + unit->packed_used;
-    uint32_t len = x->packed_len;
     struct pl_piece *piece;
 
-    if (next->state == PL_PACKED && next->st == x->st && next->off > x->off &&
-        next->off - x->off < len)
-        len = (uint32_t)(next->off - x->off);
     if (pl_storage_read_padded(x->st, x->off, to, len, e) < 0)
         return -1;
     piece = pl_convert_add_piece(unit, PL_PIECE_PACKED, at, x->len, e);
@@ -201,7 +205,8 @@ static int work_passing(struct pl_convert_unit *unit, struct pl_err *e)
         return -1;
     while (off < unit->len) {
         const uint64_t behind = off + here.extent.len;
-        const bool passes = can_pass(unit, &here, unit->at + off, image_at);
+        uint32_t len;
+        bool passes;
 
         next.extent.state = PL_ZERO;
         if (unit->at + behind < job->source.size &&
@@ -209,8 +214,10 @@ static int work_passing(struct pl_convert_unit *unit, struct pl_err *e)
                            PL_MIN(job->window, job->source.size - unit->at - behind), &next,
                            &next_at, e) < 0)
             return -1;
+        len = passed_len(&here.extent, &next.extent);
+        passes = can_pass(unit, &here.extent, unit->at + off, image_at, len);
         if (passes && (take_bytes(unit, plain, off, e) < 0 ||
-                       pass(unit, unit->at + off, &here.extent, &next.extent, e) < 0))
+                       pass(unit, unit->at + off, &here.extent, len, e) < 0))
             return -1;
         off = behind;
         if (passes)
