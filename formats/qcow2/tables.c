@@ -21,6 +21,8 @@ int qcow2_check_table(const struct qcow2 *q, const char *what, struct qcow2_plac
     if (table.off & (q->cluster_size - 1))
         return pl_fail(e, PL_E_CORRUPT, "%s: its offset 0x%" PRIx64 " is not aligned to a cluster",
                        what, table.off);
+    if (table.off == 0 && bytes > 0)
+        return pl_fail(e, PL_E_CORRUPT, "%s: its offset is 0, where the header is", what);
     if (!pl_inside(table.off, bytes, file_size))
         return pl_fail(e, PL_E_CORRUPT,
                        "%s: [0x%" PRIx64 ", +0x%" PRIx64 ") is past the end of the file (0x%" PRIx64
