@@ -86,6 +86,8 @@ int pl_within(struct pl_err *e, const char *fmt, ...)
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
     append(msg, sizeof msg, ": ");
+    if (strncmp(e->msg, msg, strlen(msg)) == 0) /* the storage below has named the file */
+        return -1;
     append(msg, sizeof msg, e->msg);
     memcpy(e->msg, msg, sizeof msg);
     return -1;

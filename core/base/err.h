@@ -48,8 +48,8 @@ PL_API int pl_fail(struct pl_err *e, enum pl_kind kind, const char *fmt, ...) PL
  * ENOMEM: PL_E_NOMEM; else PL_E_SYS). */
 PL_API int pl_fail_sys(struct pl_err *e, int sys, const char *fmt, ...) PL_PRINTF(3, 4);
 
-/* Puts "fmt: " before the message of *e.  Returns -1.  Text that no longer fits is cut at the end.
- */
+/* Puts "fmt: " before the message of *e, unless it begins with that already.  Returns -1.  Text
+ * that no longer fits is cut at the end. */
 PL_API int pl_within(struct pl_err *e, const char *fmt, ...) PL_PRINTF(2, 3);
 
 /* Sets the hint of *e.  Returns -1. */

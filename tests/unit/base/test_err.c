@@ -45,6 +45,18 @@ static void layers_put_their_place_in_front(void **state)
     assert_string_equal(e.hint, "try less");
 }
 
+static void a_place_is_said_once(void **state)
+{
+    struct pl_err e;
+
+    (void)state;
+    pl_fail(&e, PL_E_SYS, "disk.vhd: reading");
+    pl_within(&e, "%s", "disk.vhd");
+    assert_string_equal(e.msg, "disk.vhd: reading");
+    pl_within(&e, "disk");
+    assert_string_equal(e.msg, "disk: disk.vhd: reading");
+}
+
 static void a_message_may_quote_itself(void **state)
 {
     struct pl_err e;
@@ -122,6 +134,7 @@ int main(void)
         cmocka_unit_test(a_failure_says_kind_and_message_and_clears_the_hint),
         cmocka_unit_test(nobody_need_listen),
         cmocka_unit_test(layers_put_their_place_in_front),
+        cmocka_unit_test(a_place_is_said_once),
         cmocka_unit_test(a_message_may_quote_itself),
         cmocka_unit_test(long_text_is_cut_at_the_end),
         cmocka_unit_test(system_errors_get_a_kind_and_their_text),
