@@ -2,6 +2,7 @@
 # Every row of the sample images' INDEX.tsv: images that other software made are read with exactly
 # the content that they hold, and those that are broken are refused in one sentence, with and
 # without sanitizers, in little time and memory.  No sample is changed.
+# shellcheck disable=SC2154 # run sets $status
 set -u
 # shellcheck source=tests/support/cli.sh
 . "$SRCDIR/tests/support/cli.sh"

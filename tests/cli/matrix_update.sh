@@ -2,6 +2,7 @@
 # qcow2 images that qemu-img and qemu-io made, of every pair of features, changed in place by
 # platter: written onto with convert -n, grown and shrunk.  qemu-img finds nothing wrong afterwards
 # and reads what was meant; a snapshot inside still has its old content.
+# shellcheck disable=SC2154 # matrix_row sets the variables of a row, run sets $status
 set -u
 # shellcheck source=tests/support/cli.sh
 . "$SRCDIR/tests/support/cli.sh"

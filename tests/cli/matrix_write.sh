@@ -2,6 +2,7 @@
 # Images that platter makes, of every pair of qcow2 features: qemu-img finds nothing wrong with them
 # and reads the same bytes, so does libqcow where it knows the features; the bytes of the file
 # depend on the content and the options alone.
+# shellcheck disable=SC2154 # matrix_row sets the variables of a row, run sets $status
 set -u
 # shellcheck source=tests/support/cli.sh
 . "$SRCDIR/tests/support/cli.sh"

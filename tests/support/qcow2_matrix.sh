@@ -6,6 +6,7 @@
 # virtual size, `backing` the format of the backing file and whether it is shorter or longer.
 
 # size  cluster refcount_bits compat codec extended_l2 preallocation lazy_refcounts data_file backing
+# shellcheck disable=SC2034 # for the scripts that use this file
 MATRIX='
 3145728 64k  8  1.1  zlib off off      on  none qcow2-short
 3145728 64k  64 1.1  none on  metadata on  raw  none
