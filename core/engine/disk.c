@@ -4,6 +4,9 @@
 
 #include "core/base/checked.h"
 
+/* A look for zeros asks for so many bytes first: finding out how far data goes costs time. */
+#define FIRST_LOOK PL_MIB
+
 int pl_disk_init(struct pl_disk *disk, struct pl_image *const *images, size_t count,
                  struct pl_err *e)
 {
@@ -69,10 +72,10 @@ int pl_disk_zero_run(const struct pl_disk *disk, uint64_t at, uint64_t len, uint
                      struct pl_err *e)
 {
     struct pl_located located;
-    uint64_t image_at;
+    uint64_t image_at, ask = PL_MIN(len, FIRST_LOOK);
 
-    for (*run = 0; *run < len; *run += located.extent.len) {
-        if (pl_disk_locate(disk, at + *run, len - *run, &located, &image_at, e) < 0)
+    for (*run = 0; *run < len; *run += located.extent.len, ask = len - *run) {
+        if (pl_disk_locate(disk, at + *run, ask, &located, &image_at, e) < 0)
             return -1;
         if (located.extent.state != PL_ZERO)
             break;

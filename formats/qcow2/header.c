@@ -18,8 +18,9 @@
 #include "formats/qcow2/extensions.h"
 #include "formats/qcow2/qcow2.h"
 
-/* Tables are cached in slices of at most this size: what QEMU writes at once. */
-#define SLICE_MAX 4096
+/* Tables are cached in slices.  A writer takes small ones, so that a table with few entries stays a
+ * hole in the file for the most part; a reader walks tables from end to end. */
+#define SLICE_WRITER_MAX 4096
 
 #define FIELD(type, at, name) PL_FIELD(struct qcow2_header, type, at, name)
 
@@ -219,7 +220,7 @@ int qcow2_derive(struct qcow2 *q, struct pl_err *e)
     q->l2_bits = pl_log2(q->l2_entries);
     q->subclusters = extended ? QCOW2_SUBCLUSTERS : 1;
     q->subcluster_size = q->cluster_size / q->subclusters;
-    q->slice = PL_MIN(q->cluster_size, SLICE_MAX);
+    q->slice = PL_MIN(q->cluster_size, q->writable ? SLICE_WRITER_MAX : QCOW2_SLICE_MAX);
     q->refcount_bits = 1u << h->refcount_order;
     q->refcount_max = UINT64_MAX >> (64 - q->refcount_bits);
     q->refcounts_per_block = (q->cluster_size * 8) >> h->refcount_order;

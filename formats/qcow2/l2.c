@@ -4,7 +4,7 @@
  *
  * map copies what it needs of a slice and decodes it without the lock.  A slice that is not cached is read
  * without the lock too; when tables changed meanwhile it is read again, in the end under the lock.
- * One call covers at most one slice (32 MiB of disk with clusters of 64 KiB), or any number of missing L2
+ * One call covers at most one slice (a whole table with clusters of 64 KiB), or any number of missing L2
  * tables. */
 #include <inttypes.h>
 #include <string.h>
@@ -16,7 +16,6 @@
 
 /* Reads of a slice that lost a race with a change before the lock is held for one. */
 #define RACES_MAX 4
-#define SLICE_MAX 4096
 
 /* What an entry says about a run of its subclusters. */
 struct part {
@@ -30,7 +29,7 @@ struct view {
     uint64_t index; /* guest cluster of the first entry */
     uint32_t count; /* entries; 0: there is no L2 table */
     uint64_t end;   /* no cluster of the file starts at or after this byte offset */
-    uint8_t bytes[SLICE_MAX];
+    uint8_t bytes[QCOW2_SLICE_MAX];
 };
 
 struct qcow2_entry qcow2_load_entry(const struct qcow2 *q, const uint8_t *p)

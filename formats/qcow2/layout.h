@@ -119,6 +119,7 @@ extern const struct pl_field qcow2_bitmaps_ext_fields[]; /* bitmaps.c */
 #define QCOW2_L1_RESERVED UINT64_C(0x7f000000000001ff)
 #define QCOW2_L2_RESERVED UINT64_C(0x3f000000000001fe) /* bit 0 too in version 2 and with extended entries */
 #define QCOW2_SUBCLUSTERS 32 /* of a cluster with an extended entry: bits 0 - 31 allocated, 32 - 63 zero */
+#define QCOW2_SLICE_MAX 65536 /* bytes of a table that are cached as one */
 #define QCOW2_SECTOR 512     /* what a compressed cluster's length is counted in */
 /* The offset field of a compressed cluster has 70 - cluster_bits bits, the sector count the rest up to bit 61. */
 #define QCOW2_PACKED_OFFSET_BITS(cluster_bits) (62 - ((cluster_bits) - 8))
