@@ -7,6 +7,16 @@
 /* A look for zeros asks for so many bytes first: finding out how far data goes costs time. */
 #define FIRST_LOOK PL_MIB
 
+/* Whether the host keeps clearly less than the file's length, as it does for images whose tables were made
+ * ahead of their data. */
+static bool is_sparse_inside(struct pl_image *img)
+{
+    for (; img; img = img->parent)
+        if (img->layer.granule > 1 && pl_disk_usage(img) < pl_file_size(img) / 10 * 9)
+            return true;
+    return false;
+}
+
 int pl_disk_init(struct pl_disk *disk, struct pl_image *const *images, size_t count,
                  struct pl_err *e)
 {
@@ -16,6 +26,7 @@ int pl_disk_init(struct pl_disk *disk, struct pl_image *const *images, size_t co
         return pl_fail(e, PL_E_NOMEM, "no memory for a list of %zu images", count);
     for (size_t i = 0; i < count; i++) {
         disk->start[i] = disk->size;
+        disk->has_holes = disk->has_holes || is_sparse_inside(images[i]);
         if (!pl_add(disk->size, pl_size(images[i]), &disk->size) || disk->size > PL_OFFSET_MAX) {
             pl_disk_free(disk);
             return pl_fail(e, PL_E_LIMIT, "%s: the disks together are too big", pl_path(images[i]));
@@ -40,6 +51,24 @@ static size_t image_index(const struct pl_disk *disk, uint64_t at)
     return i;
 }
 
+/* Cuts data at the first border between a hole of its file and bytes; a hole reads as zeros. */
+static int look_through(struct pl_extent *x, struct pl_err *e)
+{
+    const uint64_t size = pl_storage_size(x->st);
+    uint64_t len = x->len;
+    bool hole = true;
+
+    if (x->off < size) {
+        len = PL_MIN(len, size - x->off);
+        if (pl_storage_map(x->st, x->off, &len, &hole, e) < 0)
+            return -1;
+    }
+    x->len = len;
+    if (hole)
+        x->state = PL_ZERO;
+    return 0;
+}
+
 int pl_disk_locate(const struct pl_disk *disk, uint64_t at, uint64_t len,
                    struct pl_located *located, uint64_t *image_at, struct pl_err *e)
 {
@@ -47,7 +76,9 @@ int pl_disk_locate(const struct pl_disk *disk, uint64_t at, uint64_t len,
     struct pl_image *img = disk->images[i];
 
     *image_at = at - disk->start[i];
-    return pl_locate(img, *image_at, PL_MIN(len, pl_size(img) - *image_at), located, e);
+    if (pl_locate(img, *image_at, PL_MIN(len, pl_size(img) - *image_at), located, e) < 0)
+        return -1;
+    return disk->has_holes && located->extent.state == PL_DATA ? look_through(&located->extent, e) : 0;
 }
 
 int pl_disk_read(const struct pl_disk *disk, uint64_t at, void *buf, size_t len, struct pl_err *e)

@@ -10,6 +10,7 @@ struct pl_disk {
     size_t count;
     uint64_t *start; /* guest address of each image; owned */
     uint64_t size;   /* of all together */
+    bool has_holes;  /* a file is sparse inside: its clusters may be holes of the host */
 };
 
 /* Puts images together; they and the array stay the caller's.  PL_E_LIMIT when the sum is too big.
@@ -20,7 +21,7 @@ int pl_disk_init(struct pl_disk *disk, struct pl_image *const *images, size_t co
 /* Frees what pl_disk_init made. */
 void pl_disk_free(struct pl_disk *disk);
 
-/* The first run at `at`: like pl_locate.  *image_at is the same address within located->image's
+/* The first run at `at`: like pl_locate, but clusters that the host keeps as holes count as zeros.  *image_at is the same address within located->image's
  * disk. */
 int pl_disk_locate(const struct pl_disk *disk, uint64_t at, uint64_t len,
                    struct pl_located *located, uint64_t *image_at, struct pl_err *e) PL_CHECK;
