@@ -1,12 +1,12 @@
 /* layout.h - qcow version 1 on disk.
  *
- * There is no specification; the fields are those of QEMU's driver for it, with its names and limits.  All numbers
- * are big endian.
+ * There is no specification; the fields are those of QEMU's driver for it, with its names and
+ * limits.  All numbers are big endian.
  *
- * A guest address is cut into L1 index, L2 index (l2_bits) and offset in the cluster (cluster_bits).  L1
- * entries are byte offsets of L2 tables, L2 entries byte offsets of clusters; 0: the parent's.  An L2
- * entry with bit 63 is a raw deflate stream: its length in bytes lies in the cluster_bits bits below bit 63, its
- * byte offset in the bits below those. */
+ * A guest address is cut into L1 index, L2 index (l2_bits) and offset in the cluster
+ * (cluster_bits).  L1 entries are byte offsets of L2 tables, L2 entries byte offsets of clusters;
+ * 0: the parent's.  An L2 entry with bit 63 is a raw deflate stream: its length in bytes lies in
+ * the cluster_bits bits below bit 63, its byte offset in the bits below those. */
 #ifndef PL_FORMATS_QCOW_LAYOUT_H
 #define PL_FORMATS_QCOW_LAYOUT_H
 

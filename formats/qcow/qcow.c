@@ -1,7 +1,7 @@
 /* qcow.c - qcow version 1, read only.
  *
- * The header and the L1 table are read and checked when the file is opened and never change, so map needs
- * no lock; it reads the few L2 entries that it wants where they are. */
+ * The header and the L1 table are read and checked when the file is opened and never change, so map
+ * needs no lock; it reads the few L2 entries that it wants where they are. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,7 +95,8 @@ static int read_l1(struct qcow *q, struct pl_err *e)
     q->l1_size = pl_div_up(h->size, UINT64_C(1) << (h->cluster_bits + h->l2_bits));
     bytes = q->l1_size * 8; /* the size is below 2^63 and an entry stands for 2^15 bytes at least */
     if (bytes > QCOW_L1_BYTES_MAX)
-        return pl_fail(e, PL_E_LIMIT, "L1 table: a disk of %" PRIu64 " bytes needs %" PRIu64
+        return pl_fail(e, PL_E_LIMIT,
+                       "L1 table: a disk of %" PRIu64 " bytes needs %" PRIu64
                        " entries, more than the limit of %" PRIu64,
                        h->size, q->l1_size, QCOW_L1_BYTES_MAX / 8);
     if (!pl_inside(h->l1_table_offset, bytes, q->file_size))
@@ -123,7 +124,8 @@ static int read_parent_name(const struct qcow *q, char **name, struct pl_err *e)
     if (h->backing_file_offset == 0 || h->backing_file_size == 0)
         return 0;
     if (h->backing_file_size > QCOW_NAME_MAX)
-        return pl_fail(e, PL_E_LIMIT, "header: a backing file name of %" PRIu32 " bytes (limit: %d)",
+        return pl_fail(e, PL_E_LIMIT,
+                       "header: a backing file name of %" PRIu32 " bytes (limit: %d)",
                        h->backing_file_size, QCOW_NAME_MAX);
     if (pl_storage_read(q->file, h->backing_file_offset, text, h->backing_file_size, e) < 0)
         return pl_within(e, "backing file name");
@@ -199,8 +201,8 @@ static int read_entries(const struct qcow *q, uint64_t cluster, uint32_t count, 
     return 0;
 }
 
-static int set_packed(const struct qcow *q, uint64_t entry, uint64_t cluster,
-                      struct pl_extent *out, struct pl_err *e)
+static int set_packed(const struct qcow *q, uint64_t entry, uint64_t cluster, struct pl_extent *out,
+                      struct pl_err *e)
 {
     const unsigned bits = q->header.cluster_bits;
 
@@ -219,7 +221,8 @@ static int set_packed(const struct qcow *q, uint64_t entry, uint64_t cluster,
     return 0;
 }
 
-/* Whether the entry continues a run of plain clusters, of which the first is at `off` (0: missing). */
+/* Whether the entry continues a run of plain clusters, of which the first is at `off` (0: missing).
+ */
 static bool continues(const struct qcow *q, uint64_t entry, uint64_t off, uint64_t clusters)
 {
     if (off == 0)

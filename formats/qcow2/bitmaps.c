@@ -1,7 +1,8 @@
 /* bitmaps.c - persistent dirty bitmaps: the header extension, the directory, the bits.
  *
- * Specification: docs/interop/qcow2.rst, "Bitmaps extension" and "Bitmaps".  An image whose autoclear bit for
- * bitmaps is off was written to by something that does not know them: they say nothing any more. */
+ * Specification: docs/interop/qcow2.rst, "Bitmaps extension" and "Bitmaps".  An image whose
+ * autoclear bit for bitmaps is off was written to by something that does not know them: they say
+ * nothing any more. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,8 @@ static int check_extension(const struct qcow2 *q, const struct qcow2_bitmaps_ext
                                            .bytes_max = QCOW2_BITMAP_DIRECTORY_BYTES_MAX };
 
     if (ext->nb_bitmaps == 0 || ext->reserved != 0)
-        return pl_fail(e, PL_E_CORRUPT, "bitmaps extension: it has no bitmaps or a reserved field set");
+        return pl_fail(e, PL_E_CORRUPT,
+                       "bitmaps extension: it has no bitmaps or a reserved field set");
     if (ext->nb_bitmaps > QCOW2_BITMAPS_MAX)
         return pl_fail(e, PL_E_LIMIT, "bitmaps extension: %" PRIu32 " bitmaps are more than %d",
                        ext->nb_bitmaps, QCOW2_BITMAPS_MAX);

@@ -116,7 +116,8 @@ int qcow2_read_request(const struct pl_options *options, bool has_parent,
     if (read_sizes(options, request, e) < 0 || read_choices(options, request, e) < 0 ||
         read_flags(options, request, e) < 0 || check_request(request, has_parent, e) < 0)
         return -1;
-    /* a raw data file needs entries for all of the disk, so that no cluster of it is ever unallocated */
+    /* a raw data file needs entries for all of the disk, so that no cluster of it is ever
+     * unallocated */
     if (request->data_file_raw && request->prealloc == PL_PREALLOC_OFF)
         request->prealloc = PL_PREALLOC_METADATA;
     return 0;

@@ -196,7 +196,8 @@ int qcow2_put_extensions(const struct qcow2 *q, uint8_t *raw, uint32_t *used, st
     const bool feature_names = total(q, true) <= room;
 
     if (total(q, false) > room) {
-        pl_fail(e, PL_E_LIMIT, "header: extensions and backing file name do not fit into cluster 0");
+        pl_fail(e, PL_E_LIMIT,
+                "header: extensions and backing file name do not fit into cluster 0");
         return pl_hint(e, "use a larger cluster_size or shorter names");
     }
     put_text(raw, used, QCOW2_EXT_BACKING_FORMAT, q->parent_format);

@@ -2,10 +2,10 @@
  *
  * Specification: docs/interop/qcow2.rst, "Header" and "Header extensions".
  *
- * Reading checks every number that can be checked without another read.  Writing keeps what it does not
- * know: bytes of a longer header, unknown extensions, the feature name table.  The parts are written in the
- * order in which QEMU writes them, so a header that QEMU made keeps its layout, and a change of
- * a field or a feature bit changes the first sector alone: it cannot be torn. */
+ * Reading checks every number that can be checked without another read.  Writing keeps what it does
+ * not know: bytes of a longer header, unknown extensions, the feature name table.  The parts are
+ * written in the order in which QEMU writes them, so a header that QEMU made keeps its layout, and
+ * a change of a field or a feature bit changes the first sector alone: it cannot be torn. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -110,7 +110,8 @@ static int read_fields(struct qcow2 *q, struct pl_err *e)
     return 0;
 }
 
-/* The name that the image's own table gives an incompatible feature, made printable; else a number. */
+/* The name that the image's own table gives an incompatible feature, made printable; else a number.
+ */
 static void feature_name(const struct qcow2 *q, unsigned bit, char name[static 64])
 {
     const struct qcow2_extension *x = qcow2_extension(q, QCOW2_EXT_FEATURE_NAMES);
@@ -236,7 +237,8 @@ static int read_parent_name(struct qcow2 *q, struct pl_err *e)
     if (h->backing_file_offset == 0 || h->backing_file_size == 0)
         return 0;
     if (h->backing_file_size > QCOW2_NAME_MAX)
-        return pl_fail(e, PL_E_LIMIT, "header: a backing file name of %" PRIu32 " bytes (limit: %d)",
+        return pl_fail(e, PL_E_LIMIT,
+                       "header: a backing file name of %" PRIu32 " bytes (limit: %d)",
                        h->backing_file_size, QCOW2_NAME_MAX);
     if (h->backing_file_offset < h->header_length ||
         !pl_inside(h->backing_file_offset, h->backing_file_size, q->cluster_size))
@@ -265,8 +267,8 @@ int qcow2_read_header(struct qcow2 *q, struct pl_err *e)
             *e = why;
         return -1;
     }
-    if (check_features(q, e) < 0 || check_encryption(&q->header, e) < 0 ||
-        qcow2_derive(q, e) < 0 || check_size(q, e) < 0 || check_tables(&q->header, e) < 0)
+    if (check_features(q, e) < 0 || check_encryption(&q->header, e) < 0 || qcow2_derive(q, e) < 0 ||
+        check_size(q, e) < 0 || check_tables(&q->header, e) < 0)
         return -1;
     return read_parent_name(q, e);
 }

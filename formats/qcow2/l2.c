@@ -2,10 +2,10 @@
  *
  * Specification: docs/interop/qcow2.rst, "Cluster mapping" and "Extended L2 Entries".
  *
- * map copies what it needs of a slice and decodes it without the lock.  A slice that is not cached is read
- * without the lock too; when tables changed meanwhile it is read again, in the end under the lock.
- * One call covers at most one slice (a whole table with clusters of 64 KiB), or any number of missing L2
- * tables. */
+ * map copies what it needs of a slice and decodes it without the lock.  A slice that is not cached
+ * is read without the lock too; when tables changed meanwhile it is read again, in the end under
+ * the lock. One call covers at most one slice (a whole table with clusters of 64 KiB), or any
+ * number of missing L2 tables. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -58,8 +58,8 @@ void qcow2_packed_place(const struct qcow2 *q, uint64_t word, uint64_t *off, uin
 
 static int bad_entry(uint64_t index, uint64_t word, const char *why, struct pl_err *e)
 {
-    return pl_fail(e, PL_E_CORRUPT,
-                   "L2 entry 0x%016" PRIx64 " of guest cluster %" PRIu64 ": %s", word, index, why);
+    return pl_fail(e, PL_E_CORRUPT, "L2 entry 0x%016" PRIx64 " of guest cluster %" PRIu64 ": %s",
+                   word, index, why);
 }
 
 static int check_packed(const struct qcow2 *q, uint64_t word, uint64_t index, uint64_t end,
@@ -139,19 +139,28 @@ static int extended_part(const struct qcow2 *q, struct qcow2_entry entry, uint32
     return 0;
 }
 
-static int decode(const struct qcow2 *q, struct qcow2_entry entry, uint32_t sub, uint64_t index,
-                  uint64_t end, struct part *part, struct pl_err *e)
+/* Which entry is decoded, and from where on. */
+struct spot {
+    uint64_t index; /* guest cluster, for messages and for external data files */
+    uint32_t sub;   /* first subcluster of interest */
+    uint64_t end;   /* no cluster of the file starts at or after this byte offset */
+};
+
+static int decode(const struct qcow2 *q, struct qcow2_entry entry, struct spot spot,
+                  struct part *part, struct pl_err *e)
 {
+    const uint32_t sub = spot.sub;
+
     part->count = q->subclusters - sub;
     if (entry.word & QCOW2_PACKED) {
         part->kind = QCOW2_COMPRESSED;
-        return check_packed(q, entry.word, index, end, e);
+        return check_packed(q, entry.word, spot.index, spot.end, e);
     }
     part->off = (entry.word & QCOW2_OFFSET_MASK) + (uint64_t)sub * q->subcluster_size;
-    if (check_plain(q, entry, index, end, e) < 0)
+    if (check_plain(q, entry, spot.index, spot.end, e) < 0)
         return -1;
     if (qcow2_extended(q))
-        return extended_part(q, entry, sub, index, part, e);
+        return extended_part(q, entry, sub, spot.index, part, e);
     part->kind = plain_kind(has_place(q, entry.word), entry.word & QCOW2_ALL_ZERO);
     return 0;
 }
@@ -161,7 +170,7 @@ int qcow2_classify(const struct qcow2 *q, struct qcow2_entry entry, uint32_t sub
 {
     struct part part;
 
-    if (decode(q, entry, sub, index, q->file_end, &part, e) < 0)
+    if (decode(q, entry, (struct spot){ index, sub, q->file_end }, &part, e) < 0)
         return -1;
     *kind = part.kind;
     return 0;
@@ -177,10 +186,9 @@ int qcow2_l2_table(const struct qcow2 *q, uint64_t cluster_index, uint64_t *off,
         return pl_fail(e, PL_E_CORRUPT,
                        "L1 entry %" PRIu64 " (0x%016" PRIx64 "): reserved bits are set", i, entry);
     if (*off & (q->cluster_size - 1))
-        return pl_fail(e, PL_E_CORRUPT,
-                       "L1 entry %" PRIu64 ": L2 table at 0x%" PRIx64
-                       " is not aligned to a cluster",
-                       i, *off);
+        return pl_fail(
+            e, PL_E_CORRUPT,
+            "L1 entry %" PRIu64 ": L2 table at 0x%" PRIx64 " is not aligned to a cluster", i, *off);
     if (*off >= q->file_end)
         return pl_fail(e, PL_E_CORRUPT,
                        "L1 entry %" PRIu64 ": L2 table at 0x%" PRIx64
@@ -212,8 +220,8 @@ static int read_meanwhile(struct qcow2 *q, uint64_t at, uint8_t *slice, struct p
     return result;
 }
 
-/* Looks in the cache, or reads the slice, the lock dropped meanwhile unless `hold`.  1: it was read, but
- * tables changed meanwhile. */
+/* Looks in the cache, or reads the slice, the lock dropped meanwhile unless `hold`.  1: it was
+ * read, but tables changed meanwhile. */
 static int try_view(struct qcow2 *q, uint64_t byte, bool hold, struct view *view, struct pl_err *e)
     PL_NEEDS(&q->lock);
 static int try_view(struct qcow2 *q, uint64_t byte, bool hold, struct view *view, struct pl_err *e)
@@ -261,7 +269,8 @@ static int load_view(struct qcow2 *q, struct view *view, struct pl_err *e)
     return result;
 }
 
-/* How many clusters from `index` on, at least one and about `count` at most, lie in missing L2 tables. */
+/* How many clusters from `index` on, at least one and about `count` at most, lie in missing L2
+ * tables. */
 static uint64_t missing_run(struct qcow2 *q, uint64_t index, uint64_t count)
 {
     const uint64_t first = index >> q->l2_bits;
@@ -287,7 +296,7 @@ static uint64_t merge(const struct qcow2 *q, const struct view *view, const stru
         const struct qcow2_entry entry =
             qcow2_load_entry(q, view->bytes + (size_t)i * q->l2_entry_size);
 
-        if (decode(q, entry, 0, view->index + i, view->end, &part, NULL) < 0 ||
+        if (decode(q, entry, (struct spot){ view->index + i, 0, view->end }, &part, NULL) < 0 ||
             part.kind != first->kind ||
             (placed && part.off != first->off + run * q->subcluster_size))
             break;
@@ -312,9 +321,8 @@ static void set_plain(const struct qcow2 *q, const struct part *part, uint64_t s
                       struct pl_extent *out)
 {
     static const enum pl_state states[] = {
-        [QCOW2_UNALLOCATED] = PL_PARENT,   [QCOW2_ZERO] = PL_ZERO,
-        [QCOW2_ZERO_ALLOC] = PL_ZERO,      [QCOW2_UNALLOC_ALLOC] = PL_PARENT,
-        [QCOW2_NORMAL] = PL_DATA,
+        [QCOW2_UNALLOCATED] = PL_PARENT,   [QCOW2_ZERO] = PL_ZERO,   [QCOW2_ZERO_ALLOC] = PL_ZERO,
+        [QCOW2_UNALLOC_ALLOC] = PL_PARENT, [QCOW2_NORMAL] = PL_DATA,
     };
 
     out->state = states[part->kind];
@@ -347,7 +355,7 @@ int qcow2_map(void *state, uint64_t at, uint64_t len, struct pl_extent *out, str
         return 0;
     }
     entry = qcow2_load_entry(q, view.bytes);
-    if (decode(q, entry, sub, view.index, view.end, &part, e) < 0)
+    if (decode(q, entry, (struct spot){ view.index, sub, view.end }, &part, e) < 0)
         return -1;
     run = part.count;
     if (part.kind == QCOW2_COMPRESSED)

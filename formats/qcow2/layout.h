@@ -1,8 +1,8 @@
 /* layout.h - qcow2 on disk: constants, fields and limits.
  *
- * Specification: QEMU, docs/interop/qcow2.rst; the section is named at each group.  All numbers are big
- * endian.  Limits not in the specification are QEMU's, so that no image passes here that a virtual machine
- * would refuse. */
+ * Specification: QEMU, docs/interop/qcow2.rst; the section is named at each group.  All numbers are
+ * big endian.  Limits not in the specification are QEMU's, so that no image passes here that a
+ * virtual machine would refuse. */
 #ifndef PL_FORMATS_QCOW2_LAYOUT_H
 #define PL_FORMATS_QCOW2_LAYOUT_H
 
@@ -18,7 +18,7 @@
  * that version 2 fixes: refcount_order 4, header_length 72. */
 struct qcow2_header {
     uint32_t magic;
-    uint32_t version; /* 2 or 3 */
+    uint32_t version;             /* 2 or 3 */
     uint64_t backing_file_offset; /* 0: none */
     uint32_t backing_file_size;
     uint32_t cluster_bits;
@@ -115,14 +115,17 @@ extern const struct pl_field qcow2_bitmaps_ext_fields[]; /* bitmaps.c */
 #define QCOW2_OFFSET_MASK UINT64_C(0x00fffffffffffe00) /* bits 9 - 55 of L1 and L2 entries */
 #define QCOW2_COPIED (UINT64_C(1) << 63)               /* the reference count is exactly one */
 #define QCOW2_PACKED (UINT64_C(1) << 62)               /* L2: a compressed cluster */
-#define QCOW2_ALL_ZERO (UINT64_C(1) << 0)              /* L2: reads as zeros; not with extended entries */
+#define QCOW2_ALL_ZERO (UINT64_C(1) << 0) /* L2: reads as zeros; not with extended entries */
 #define QCOW2_L1_RESERVED UINT64_C(0x7f000000000001ff)
-#define QCOW2_L2_RESERVED UINT64_C(0x3f000000000001fe) /* bit 0 too in version 2 and with extended entries */
-#define QCOW2_SUBCLUSTERS 32 /* of a cluster with an extended entry: bits 0 - 31 allocated, 32 - 63 zero */
+/* Bit 0 too in version 2 and with extended entries. */
+#define QCOW2_L2_RESERVED UINT64_C(0x3f000000000001fe)
+/* Of a cluster with an extended entry: bits 0 - 31 of the bitmap say allocated, 32 - 63 zero. */
+#define QCOW2_SUBCLUSTERS 32
 #define QCOW2_SLICE_MAX 65536 /* bytes of a table that are cached as one */
-#define QCOW2_SECTOR 512     /* what a compressed cluster's length is counted in */
-/* The offset field of a compressed cluster has 70 - cluster_bits bits, the sector count the rest up to bit 61. */
-#define QCOW2_PACKED_OFFSET_BITS(cluster_bits) (62 - ((cluster_bits) - 8))
+#define QCOW2_SECTOR 512      /* what a compressed cluster's length is counted in */
+/* The offset field of a compressed cluster has 70 - cluster_bits bits, the sector count the rest up
+ * to bit 61. */
+#define QCOW2_PACKED_OFFSET_BITS(cluster_bits) (62 - ((cluster_bits)-8))
 
 /* ---- "Snapshots": a table entry, before its extra data, id and name ---- */
 struct qcow2_snapshot_entry {
@@ -138,7 +141,7 @@ struct qcow2_snapshot_entry {
     uint64_t icount;              /* ... 24 */
 };
 #define QCOW2_SNAPSHOT_ENTRY_BYTES 40
-#define QCOW2_SNAPSHOT_EXTRA_BYTES 24 /* of extra data that are known */
+#define QCOW2_SNAPSHOT_EXTRA_BYTES 24                       /* of extra data that are known */
 extern const struct pl_field qcow2_snapshot_entry_fields[]; /* snapshots.c */
 
 /* ---- "Bitmaps": a directory entry, before its extra data and name ---- */

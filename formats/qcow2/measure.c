@@ -1,6 +1,7 @@
 /* measure.c - what a new image would take, in the numbers of qemu-img measure.
  *
- * They count tables for the whole disk, as if all of it were allocated, and so are an upper bound. */
+ * They count tables for the whole disk, as if all of it were allocated, and so are an upper bound.
+ */
 #include <inttypes.h>
 #include <string.h>
 
@@ -63,8 +64,7 @@ int qcow2_measure(const struct pl_measure_args *args, struct pl_measure_result *
         return -1;
     cluster_size = UINT64_C(1) << r.cluster_bits;
     per_table = cluster_size / (r.extended_l2 ? 16 : 8) << r.cluster_bits;
-    if (args->size > PL_OFFSET_MAX / 2 ||
-        pl_div_up(args->size, per_table) > QCOW2_L1_BYTES_MAX / 8)
+    if (args->size > PL_OFFSET_MAX / 2 || pl_div_up(args->size, per_table) > QCOW2_L1_BYTES_MAX / 8)
         return pl_fail(e, PL_E_LIMIT,
                        "a disk of %" PRIu64 " bytes is too big for clusters of %" PRIu64 " bytes",
                        args->size, cluster_size);

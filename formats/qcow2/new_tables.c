@@ -1,7 +1,8 @@
 /* new_tables.c - the tables of a new image, computed rather than grown.
  *
- * All clusters of the image are in use from the first to the last, so refcount blocks are runs of ones, and
- * preallocated L2 tables count upwards.  Everything is written in order through one buffer. */
+ * All clusters of the image are in use from the first to the last, so refcount blocks are runs of
+ * ones, and preallocated L2 tables count upwards.  Everything is written in order through one
+ * buffer. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,8 @@
 
 #define BUFFER_BYTES (2 * PL_MIB) /* at least a cluster */
 
-/* How many refcount blocks and clusters of their table make `others` clusters and themselves count. */
+/* How many refcount blocks and clusters of their table make `others` clusters and themselves count.
+ */
 static void plan_refcounts(const struct qcow2 *q, uint64_t others, struct qcow2_new_layout *plan)
 {
     uint64_t total = 0;
@@ -108,7 +110,8 @@ static int put_word(struct sink *s, uint64_t word, struct pl_err *e)
     return 0;
 }
 
-/* `count` entries that point at clusters from number `first` on, and zeros to the end of `clusters`. */
+/* `count` entries that point at clusters from number `first` on, and zeros to the end of
+ * `clusters`. */
 static int put_pointers(struct sink *s, uint64_t first, uint64_t count, uint64_t flags,
                         uint64_t clusters, struct pl_err *e)
 {

@@ -1,7 +1,7 @@
 /* qcow2.c - opens and closes a qcow2 file, and ties the parts into the driver.
  *
- * Opening checks what later calls rely on: header, L1 table, refcount table, the place of the snapshot
- * table.  Entries of those tables are checked when they are used. */
+ * Opening checks what later calls rely on: header, L1 table, refcount table, the place of the
+ * snapshot table.  Entries of those tables are checked when they are used. */
 #include "formats/qcow2/qcow2.h"
 
 #include <inttypes.h>
@@ -66,14 +66,15 @@ static int load_l1(struct qcow2 *q, struct pl_err *e)
     return q->writable && !q->l1_dirty ? pl_fail(e, PL_E_NOMEM, "L1 table: no memory") : 0;
 }
 
-/* The table's last cluster may be cut short by the end of the file.  What `check` is to mend counts as
- * an empty table. */
+/* The table's last cluster may be cut short by the end of the file.  What `check` is to mend counts
+ * as an empty table. */
 static int load_refcount_table(struct qcow2 *q, bool check_only, struct pl_err *e)
 {
     const uint64_t file_size = pl_storage_size(q->file);
     const uint64_t off = q->header.refcount_table_offset;
     const uint64_t bytes = (uint64_t)q->header.refcount_table_clusters << q->cluster_bits;
-    struct qcow2_place table = { .off = off, .entries = bytes / 8,
+    struct qcow2_place table = { .off = off,
+                                 .entries = bytes / 8,
                                  .bytes_max = QCOW2_REFCOUNT_TABLE_BYTES_MAX };
     struct pl_err why;
 

@@ -1,7 +1,8 @@
 /* snapshots.c - the snapshot table, and opening one of its snapshots.
  *
- * Specification: docs/interop/qcow2.rst, "Snapshots".  Entries have variable length and follow each other, so
- * the table is read from its start through a window; only what is shown of an entry is copied. */
+ * Specification: docs/interop/qcow2.rst, "Snapshots".  Entries have variable length and follow each
+ * other, so the table is read from its start through a window; only what is shown of an entry is
+ * copied. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +33,8 @@ const struct pl_field qcow2_snapshot_entry_fields[] = {
 /* A part of the file in memory, moved along the table. */
 struct window {
     struct pl_storage *file;
-    uint64_t at;   /* byte offset of bytes[0] */
-    uint32_t len;  /* bytes that are valid */
+    uint64_t at;  /* byte offset of bytes[0] */
+    uint32_t len; /* bytes that are valid */
     uint8_t bytes[65536];
 };
 
@@ -159,7 +160,8 @@ int qcow2_load_snapshots(struct qcow2 *q, struct qcow2_snapshot **list, size_t *
         *bytes = 0;
     if (n == 0)
         return 0;
-    /* n is at most QCOW2_SNAPSHOTS_MAX, and open has found that many entries to fit into the file */
+    /* n is at most QCOW2_SNAPSHOTS_MAX, and open has found that many entries to fit into the file
+     */
     all = calloc(n, sizeof *all);
     w = malloc(sizeof *w);
     if (!all || !w)

@@ -15,9 +15,8 @@ int qcow2_check_table(const struct qcow2 *q, const char *what, struct qcow2_plac
     uint64_t bytes;
 
     if (!pl_mul(table.entries, 8, &bytes) || bytes > table.bytes_max)
-        return pl_fail(e, PL_E_LIMIT,
-                       "%s: %" PRIu64 " entries are more than the limit of %" PRIu64, what,
-                       table.entries, table.bytes_max / 8);
+        return pl_fail(e, PL_E_LIMIT, "%s: %" PRIu64 " entries are more than the limit of %" PRIu64,
+                       what, table.entries, table.bytes_max / 8);
     if (table.off & (q->cluster_size - 1))
         return pl_fail(e, PL_E_CORRUPT, "%s: its offset 0x%" PRIx64 " is not aligned to a cluster",
                        what, table.off);

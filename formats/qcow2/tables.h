@@ -13,14 +13,14 @@ struct qcow2_snapshot {
     struct pl_snapshot shown;
 };
 
-/* Reads the whole table; *list is the caller's to free, null when there are none.  *bytes (may be null) is the
- * length of the table in the file.  PL_E_CORRUPT, PL_E_LIMIT, PL_E_NOMEM. */
+/* Reads the whole table; *list is the caller's to free, null when there are none.  *bytes (may be
+ * null) is the length of the table in the file.  PL_E_CORRUPT, PL_E_LIMIT, PL_E_NOMEM. */
 int qcow2_load_snapshots(struct qcow2 *q, struct qcow2_snapshot **list, size_t *count,
                          uint64_t *bytes, struct pl_err *e) PL_CHECK;
 
 /* A table of 8-byte entries in the file. */
 struct qcow2_place {
-    uint64_t off;       /* bytes */
+    uint64_t off; /* bytes */
     uint64_t entries;
     uint64_t bytes_max; /* the limit for this kind of table */
 };
@@ -30,8 +30,8 @@ struct qcow2_place {
 int qcow2_check_table(const struct qcow2 *q, const char *what, struct qcow2_place table,
                       struct pl_err *e) PL_CHECK;
 
-/* Reads a table into host order; checks as qcow2_check_table.  *out is the caller's to free, never null on
- * success. */
+/* Reads a table into host order; checks as qcow2_check_table.  *out is the caller's to free, never
+ * null on success. */
 int qcow2_load_table(struct qcow2 *q, const char *what, struct qcow2_place table, uint64_t **out,
                      struct pl_err *e) PL_CHECK;
 
@@ -44,8 +44,8 @@ struct qcow2_bitmap {
     bool usable; /* its type and extra data are known, its size fits the disk */
 };
 
-/* The bitmaps extension of the header, decoded and checked.  1: there is none (or it says nothing because
- * its autoclear bit is off and `even_stale` is false); 0; -1. */
+/* The bitmaps extension of the header, decoded and checked.  1: there is none (or it says nothing
+ * because its autoclear bit is off and `even_stale` is false); 0; -1. */
 int qcow2_bitmaps_extension(const struct qcow2 *q, bool even_stale, struct qcow2_bitmaps_ext *ext,
                             struct pl_err *e) PL_CHECK;
 

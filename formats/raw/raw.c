@@ -1,8 +1,8 @@
 /* raw.c - the format without a format: the file's bytes are the disk's.
  *
- * Never found by probing: any file could be one.  The disk is as long as the file, to the byte.  Holes of the file
- * are zeros that have their place already, so there is nothing to allocate or link.  A block
- * device keeps its size; a pipe has none, and takes what is written in order. */
+ * Never found by probing: any file could be one.  The disk is as long as the file, to the byte.
+ * Holes of the file are zeros that have their place already, so there is nothing to allocate or
+ * link.  A block device keeps its size; a pipe has none, and takes what is written in order. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -121,9 +121,8 @@ static int check_device_size(const struct pl_create_args *args, struct pl_err *e
 
     if (args->size <= room)
         return 0;
-    return pl_fail(e, PL_E_LIMIT,
-                   "the device has %" PRIu64 " bytes, the disk would need %" PRIu64, room,
-                   args->size);
+    return pl_fail(e, PL_E_LIMIT, "the device has %" PRIu64 " bytes, the disk would need %" PRIu64,
+                   room, args->size);
 }
 
 static int raw_create(const struct pl_create_args *args, struct pl_err *e)
@@ -174,8 +173,8 @@ static int raw_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc 
                        size, raw->size);
     if (size < raw->size && prealloc != PL_PREALLOC_OFF)
         return pl_fail(e, PL_E_INVALID, "nothing can be preallocated while shrinking");
-    result = size > raw->size ? grow(raw, size, prealloc, e)
-                              : pl_storage_resize(raw->file, size, e);
+    result =
+        size > raw->size ? grow(raw, size, prealloc, e) : pl_storage_resize(raw->file, size, e);
     if (result == 0)
         raw->size = size;
     return result;

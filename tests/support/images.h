@@ -1,5 +1,5 @@
-/* images.h - what the tests of formats share: checked calls, images in memory, peers to compare with.
- * cmocka.h comes first. */
+/* images.h - what the tests of formats share: checked calls, images in memory, peers to compare
+ * with. cmocka.h comes first. */
 #ifndef TESTS_SUPPORT_IMAGES_H
 #define TESTS_SUPPORT_IMAGES_H
 
@@ -66,7 +66,9 @@ static inline struct pl_storage *new_image(const struct pl_driver *driver, const
                                            uint64_t size, const char *parent)
 {
     struct pl_options *options = options_of(text);
-    const struct pl_create_args args = { .file = memory(), .size = size, .options = options,
+    const struct pl_create_args args = { .file = memory(),
+                                         .size = size,
+                                         .options = options,
                                          .parent_name = parent,
                                          .parent_format = parent ? "raw" : NULL };
 

@@ -12,7 +12,8 @@
 #include "tests/support/env.h"
 #include "tests/support/images.h"
 
-/* Clusters of 512 bytes, L2 tables of 64 entries (32 KiB of disk); L1 table at 512, L2 table at 1024. */
+/* Clusters of 512 bytes, L2 tables of 64 entries (32 KiB of disk); L1 table at 512, L2 table at
+ * 1024. */
 #define L1 512
 #define L2 1024
 #define DATA 1536
@@ -110,14 +111,29 @@ static const struct look {
     const char *text;
 } looks[] = {
     { "an empty entry is the parent's", { 0, 0, DATA }, 0, PL_PARENT, 1024, 0, NULL },
-    { "clusters that follow each other are one run", { DATA, DATA + 512, DATA + 512 }, 0, PL_DATA,
-      1024, DATA, NULL },
+    { "clusters that follow each other are one run",
+      { DATA, DATA + 512, DATA + 512 },
+      0,
+      PL_DATA,
+      1024,
+      DATA,
+      NULL },
     { "a run starts inside a cluster", { DATA, DATA + 512 }, 100, PL_DATA, 924, DATA + 100, NULL },
     { "clusters need no alignment", { DATA + 3, DATA + 515 }, 0, PL_DATA, 1024, DATA + 3, NULL },
-    { "a compressed cluster is alone", { PACKED_AT(DATA + 7, 100), 0 }, 10, PL_PACKED, 502,
-      DATA + 7, NULL },
+    { "a compressed cluster is alone",
+      { PACKED_AT(DATA + 7, 100), 0 },
+      10,
+      PL_PACKED,
+      502,
+      DATA + 7,
+      NULL },
     { "a cluster past the end", { FILE_SIZE }, 0, 0, 0, 0, "past the end" },
-    { "a compressed cluster that leaves the file", { PACKED_AT(FILE_SIZE - 99, 100) }, 0, 0, 0, 0,
+    { "a compressed cluster that leaves the file",
+      { PACKED_AT(FILE_SIZE - 99, 100) },
+      0,
+      0,
+      0,
+      0,
       "not inside" },
     { "a compressed cluster of nothing", { PACKED_AT(DATA, 0) }, 0, 0, 0, 0, "not inside" },
 };
@@ -231,8 +247,8 @@ int main(void)
         *t++ = (struct CMUnitTest){ damages[i].name, damage_is_named, NULL, NULL,
                                     (void *)&damages[i] };
     for (size_t i = 0; i < PL_COUNT(looks); i++)
-        *t++ = (struct CMUnitTest){ looks[i].name, an_entry_is_mapped, NULL, NULL,
-                                    (void *)&looks[i] };
+        *t++ =
+            (struct CMUnitTest){ looks[i].name, an_entry_is_mapped, NULL, NULL, (void *)&looks[i] };
     memcpy(t, others, sizeof others);
     return cmocka_run_group_tests_name("qcow", tests, NULL, NULL);
 }

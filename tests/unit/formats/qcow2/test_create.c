@@ -29,8 +29,11 @@ static int create(struct pl_storage *st, const char *text, uint64_t size, const 
                   struct pl_err *e)
 {
     struct pl_options *options = options_of(text);
-    const struct pl_create_args args = { .file = st, .size = size, .options = options,
-                                         .parent_name = parent, .parent_format = "raw",
+    const struct pl_create_args args = { .file = st,
+                                         .size = size,
+                                         .options = options,
+                                         .parent_name = parent,
+                                         .parent_format = "raw",
                                          .create_file = make_data_file };
     int result = pl_qcow2.create(&args, e);
 
@@ -195,9 +198,10 @@ static void compare_one(const char *ours, const char *theirs, const char *option
     if (strcmp(line, "No errors were found on the image.") != 0)
         fail_msg("%s, %llu bytes: %s", options, (unsigned long long)size, line);
     free(line);
-    line = run_line("cd \"${TEST_TMP}\" && f() { qemu-img info \"$1\" | sed -n '/^virtual/p;/^ /p'; }; "
-                    "[ \"$(f '%s')\" = \"$(f '%s')\" ] && echo same",
-                    ours, theirs);
+    line = run_line(
+        "cd \"${TEST_TMP}\" && f() { qemu-img info \"$1\" | sed -n '/^virtual/p;/^ /p'; }; "
+        "[ \"$(f '%s')\" = \"$(f '%s')\" ] && echo same",
+        ours, theirs);
     if (strcmp(line, "same") != 0)
         fail_msg("%s, %llu bytes: info differs", options, (unsigned long long)size);
     free(line);
@@ -205,10 +209,11 @@ static void compare_one(const char *ours, const char *theirs, const char *option
 
 static void qemu_img_finds_no_fault_with_any_option(void **state)
 {
-    static const char *const bases[] = { "compat=0.10", "compat=1.1", "refcount_bits=1",
-                                         "refcount_bits=64", "extended_l2=on", "lazy_refcounts=on",
-                                         "compression_type=zstd", "data_file=data.raw",
-                                         "data_file=data.raw,data_file_raw=on" };
+    static const char *const bases[] = {
+        "compat=0.10",           "compat=1.1",         "refcount_bits=1",
+        "refcount_bits=64",      "extended_l2=on",     "lazy_refcounts=on",
+        "compression_type=zstd", "data_file=data.raw", "data_file=data.raw,data_file_raw=on"
+    };
     static const char *const preallocs[] = { "off", "metadata", "falloc", "full" };
     static const char *const clusters[] = { "16k", "64k", "2M" };
     static const uint64_t sizes[] = { 0, 512, PL_MIB + 512 };
@@ -225,7 +230,8 @@ static void qemu_img_finds_no_fault_with_any_option(void **state)
         if (i % PL_COUNT(preallocs) == 1)
             compare_one(ours, theirs, options, sizes[i % 2]);
     }
-    compare_one(ours, theirs, "cluster_size=512,refcount_bits=64,preallocation=metadata", 9 * PL_MIB);
+    compare_one(ours, theirs, "cluster_size=512,refcount_bits=64,preallocation=metadata",
+                9 * PL_MIB);
     compare_one(ours, theirs, "cluster_size=512,refcount_bits=1", 128 * PL_GIB);
     free(ours);
     free(theirs);

@@ -11,7 +11,8 @@
 
 #define SIZE PL_MIB
 
-/* Version 3, clusters of 4 KiB: header 0, refcount table 0x1000, refcount block 0x2000, L1 table 0x3000. */
+/* Version 3, clusters of 4 KiB: header 0, refcount table 0x1000, refcount block 0x2000, L1 table
+ * 0x3000. */
 static struct pl_storage *good(void)
 {
     return new_image(&pl_qcow2, "cluster_size=4k", SIZE, "parent.raw");
@@ -277,7 +278,8 @@ int main(void)
     struct CMUnitTest tests[PL_COUNT(damages) + PL_COUNT(others)];
 
     for (size_t i = 0; i < PL_COUNT(damages); i++)
-        tests[i] = (struct CMUnitTest){ .name = damages[i].name, .test_func = damage_is_named,
+        tests[i] = (struct CMUnitTest){ .name = damages[i].name,
+                                        .test_func = damage_is_named,
                                         .initial_state = (void *)&damages[i] };
     memcpy(tests + PL_COUNT(damages), others, sizeof others);
     return cmocka_run_group_tests_name("qcow2 header", tests, NULL, NULL);

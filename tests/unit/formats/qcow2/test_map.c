@@ -14,8 +14,8 @@
 #define TABLE_SPAN (512 * CLUSTER)
 #define SIZE (8 * PL_MIB)
 #define L1 0x3000
-#define L2 0x4000          /* the table of the first 2 MiB, of our own making */
-#define FILE_SIZE 0x80000  /* with room for data from 0x5000 on */
+#define L2 0x4000         /* the table of the first 2 MiB, of our own making */
+#define FILE_SIZE 0x80000 /* with room for data from 0x5000 on */
 
 #define C QCOW2_COPIED
 #define P QCOW2_PACKED
@@ -45,35 +45,119 @@ static const struct look {
     uint64_t want_len, want_off;
     const char *text; /* not null: PL_E_CORRUPT with this in the message */
 } looks[] = {
-    { "an empty entry is the parent's", { 0, 0x5000 | C }, 0, CLUSTER * 2, PL_PARENT, false,
-      CLUSTER, 0, NULL },
-    { "clusters that follow each other are one run", { 0x5000 | C, 0x6000 | C, 0x7000, 0x9000 }, 0,
-      SIZE, PL_DATA, false, 3 * CLUSTER, 0x5000, NULL },
-    { "a run starts inside a cluster", { 0x5000 | C, 0x6000 | C }, 0x123, SIZE, PL_DATA, false,
-      2 * CLUSTER - 0x123, 0x5123, NULL },
-    { "a run is cut to what was asked", { 0x5000 | C, 0x6000 | C }, 0x123, 5, PL_DATA, false, 5,
-      0x5123, NULL },
-    { "backward clusters are two runs", { 0x6000 | C, 0x5000 | C }, 0, SIZE, PL_DATA, false,
-      CLUSTER, 0x6000, NULL },
+    { "an empty entry is the parent's",
+      { 0, 0x5000 | C },
+      0,
+      CLUSTER * 2,
+      PL_PARENT,
+      false,
+      CLUSTER,
+      0,
+      NULL },
+    { "clusters that follow each other are one run",
+      { 0x5000 | C, 0x6000 | C, 0x7000, 0x9000 },
+      0,
+      SIZE,
+      PL_DATA,
+      false,
+      3 * CLUSTER,
+      0x5000,
+      NULL },
+    { "a run starts inside a cluster",
+      { 0x5000 | C, 0x6000 | C },
+      0x123,
+      SIZE,
+      PL_DATA,
+      false,
+      2 * CLUSTER - 0x123,
+      0x5123,
+      NULL },
+    { "a run is cut to what was asked",
+      { 0x5000 | C, 0x6000 | C },
+      0x123,
+      5,
+      PL_DATA,
+      false,
+      5,
+      0x5123,
+      NULL },
+    { "backward clusters are two runs",
+      { 0x6000 | C, 0x5000 | C },
+      0,
+      SIZE,
+      PL_DATA,
+      false,
+      CLUSTER,
+      0x6000,
+      NULL },
     { "zeros without room", { 1, 1, 0 }, 0, SIZE, PL_ZERO, false, 2 * CLUSTER, 0, NULL },
-    { "zeros that keep their room", { 0x5001 | C, 0x6001 | C, 1 }, 0, SIZE, PL_ZERO, true,
-      2 * CLUSTER, 0x5000, NULL },
-    { "a compressed cluster is alone", { PACKED_AT(0x5003, 2), PACKED_AT(0x53ff, 1) }, 0, SIZE,
-      PL_PACKED, false, CLUSTER, 0x5003, NULL },
-    { "a compressed cluster read from its middle", { PACKED_AT(0x5003, 2) }, 100, SIZE, PL_PACKED,
-      false, CLUSTER - 100, 0x5003, NULL },
-    { "a run ends before a broken entry", { 0x5000 | C, 0x6002 | C }, 0, SIZE, PL_DATA, false,
-      CLUSTER, 0x5000, NULL },
+    { "zeros that keep their room",
+      { 0x5001 | C, 0x6001 | C, 1 },
+      0,
+      SIZE,
+      PL_ZERO,
+      true,
+      2 * CLUSTER,
+      0x5000,
+      NULL },
+    { "a compressed cluster is alone",
+      { PACKED_AT(0x5003, 2), PACKED_AT(0x53ff, 1) },
+      0,
+      SIZE,
+      PL_PACKED,
+      false,
+      CLUSTER,
+      0x5003,
+      NULL },
+    { "a compressed cluster read from its middle",
+      { PACKED_AT(0x5003, 2) },
+      100,
+      SIZE,
+      PL_PACKED,
+      false,
+      CLUSTER - 100,
+      0x5003,
+      NULL },
+    { "a run ends before a broken entry",
+      { 0x5000 | C, 0x6002 | C },
+      0,
+      SIZE,
+      PL_DATA,
+      false,
+      CLUSTER,
+      0x5000,
+      NULL },
     { "reserved bits", { 0x5002 | C }, 0, 1, 0, false, 0, 0, "reserved" },
     { "high reserved bits", { 0x5000 | UINT64_C(1) << 56 }, 0, 1, 0, false, 0, 0, "reserved" },
     { "a cluster that is not aligned", { 0x5200 | C }, 0, 1, 0, false, 0, 0, "not aligned" },
     { "a cluster at the end of the file", { FILE_SIZE | C }, 0, 1, 0, false, 0, 0, "past the end" },
-    { "a cluster at the end of all", { QCOW2_OFFSET_MASK & ~0xfff }, 0, 1, 0, false, 0, 0,
+    { "a cluster at the end of all",
+      { QCOW2_OFFSET_MASK & ~0xfff },
+      0,
+      1,
+      0,
+      false,
+      0,
+      0,
       "past the end" },
-    { "a compressed cluster past the end", { PACKED_AT(FILE_SIZE, 1) }, 0, 1, 0, false, 0, 0,
+    { "a compressed cluster past the end",
+      { PACKED_AT(FILE_SIZE, 1) },
+      0,
+      1,
+      0,
+      false,
+      0,
+      0,
       "past the end" },
-    { "a compressed cluster beyond 2^56", { PACKED_AT(UINT64_C(1) << 56, 1) }, 0, 1, 0, false, 0,
-      0, "reserved" },
+    { "a compressed cluster beyond 2^56",
+      { PACKED_AT(UINT64_C(1) << 56, 1) },
+      0,
+      1,
+      0,
+      false,
+      0,
+      0,
+      "reserved" },
 };
 
 static void an_entry_is_mapped(void **state)
@@ -100,7 +184,8 @@ static void an_entry_is_mapped(void **state)
     pl_storage_close(st, NULL);
 }
 
-/* Extended L2 entries of clusters of 16 KiB: L1 table at 0xc000, L2 table at 0x10000, subclusters of 512. */
+/* Extended L2 entries of clusters of 16 KiB: L1 table at 0xc000, L2 table at 0x10000, subclusters
+ * of 512. */
 static const struct look2 {
     const char *name;
     uint64_t entry[4]; /* word, bitmap, word, bitmap */
@@ -110,28 +195,88 @@ static const struct look2 {
     uint64_t want_len, want_off;
     const char *text;
 } extended_looks[] = {
-    { "all of a cluster and of the next", { 0x14000 | C, UINT32_MAX, 0x18000 | C, UINT32_MAX }, 0,
-      PL_DATA, false, 0x8000, 0x14000, NULL },
-    { "the first subclusters", { 0x14000 | C, 7, 0, 0 }, 0x200, PL_DATA, false, 0x400, 0x14200,
+    { "all of a cluster and of the next",
+      { 0x14000 | C, UINT32_MAX, 0x18000 | C, UINT32_MAX },
+      0,
+      PL_DATA,
+      false,
+      0x8000,
+      0x14000,
       NULL },
-    { "the middle one, from inside", { 0x14000 | C, 2, 0, 0 }, 0x210, PL_DATA, false, 0x1f0,
-      0x14210, NULL },
-    { "subclusters that show the parent", { 0x14000 | C, 8, 0, 0 }, 0, PL_PARENT, false, 0x600, 0,
+    { "the first subclusters",
+      { 0x14000 | C, 7, 0, 0 },
+      0x200,
+      PL_DATA,
+      false,
+      0x400,
+      0x14200,
       NULL },
-    { "zeros with room", { 0x14000 | C, UINT64_C(6) << 32, 0, 0 }, 0x200, PL_ZERO, true, 0x400,
-      0x14200, NULL },
-    { "zeros without room run on", { 0, UINT64_C(0xffffffff) << 32, 0, UINT64_C(3) << 32 }, 0x400,
-      PL_ZERO, false, 0x4000 - 0x400 + 0x400, 0, NULL },
-    { "the last subcluster and what follows", { 0x14000 | C, UINT64_C(1) << 31, 0x18000 | C, 1 },
-      0x3e00, PL_DATA, false, 0x400, 0x17e00, NULL },
-    { "a cluster that does not follow", { 0x14000 | C, UINT64_C(1) << 31, 0x1c000 | C, 1 }, 0x3e00,
-      PL_DATA, false, 0x200, 0x17e00, NULL },
-    { "both data and zeros", { 0x14000 | C, UINT64_C(0x100000001), 0, 0 }, 0, 0, false, 0, 0,
+    { "the middle one, from inside",
+      { 0x14000 | C, 2, 0, 0 },
+      0x210,
+      PL_DATA,
+      false,
+      0x1f0,
+      0x14210,
+      NULL },
+    { "subclusters that show the parent",
+      { 0x14000 | C, 8, 0, 0 },
+      0,
+      PL_PARENT,
+      false,
+      0x600,
+      0,
+      NULL },
+    { "zeros with room",
+      { 0x14000 | C, UINT64_C(6) << 32, 0, 0 },
+      0x200,
+      PL_ZERO,
+      true,
+      0x400,
+      0x14200,
+      NULL },
+    { "zeros without room run on",
+      { 0, UINT64_C(0xffffffff) << 32, 0, UINT64_C(3) << 32 },
+      0x400,
+      PL_ZERO,
+      false,
+      0x4000 - 0x400 + 0x400,
+      0,
+      NULL },
+    { "the last subcluster and what follows",
+      { 0x14000 | C, UINT64_C(1) << 31, 0x18000 | C, 1 },
+      0x3e00,
+      PL_DATA,
+      false,
+      0x400,
+      0x17e00,
+      NULL },
+    { "a cluster that does not follow",
+      { 0x14000 | C, UINT64_C(1) << 31, 0x1c000 | C, 1 },
+      0x3e00,
+      PL_DATA,
+      false,
+      0x200,
+      0x17e00,
+      NULL },
+    { "both data and zeros",
+      { 0x14000 | C, UINT64_C(0x100000001), 0, 0 },
+      0,
+      0,
+      false,
+      0,
+      0,
       "both" },
     { "data without a place", { 0, 1, 0, 0 }, 0, 0, false, 0, 0, "no place" },
     { "the zero flag of plain entries", { 0x14001 | C, 1, 0, 0 }, 0, 0, false, 0, 0, "zero flag" },
-    { "a compressed cluster has no subclusters", { P | 0x14000, 0x55, 0, 0 }, 0x200, PL_PACKED,
-      false, 0x4000 - 0x200, 0x14000, NULL },
+    { "a compressed cluster has no subclusters",
+      { P | 0x14000, 0x55, 0, 0 },
+      0x200,
+      PL_PACKED,
+      false,
+      0x4000 - 0x200,
+      0x14000,
+      NULL },
 };
 
 static void an_extended_entry_is_mapped(void **state)
@@ -304,8 +449,9 @@ static int make_data_file(const struct pl_create_args *args, const char *name,
 static void clusters_in_a_data_file_lie_where_the_guest_says(void **state)
 {
     struct pl_options *options = options_of("cluster_size=4k,data_file=data.raw,data_file_raw=on");
-    const struct pl_create_args create = { .file = memory(), .size = SIZE, .options = options,
-                                           .create_file = make_data_file };
+    const struct pl_create_args create = {
+        .file = memory(), .size = SIZE, .options = options, .create_file = make_data_file
+    };
     const struct pl_open_args args = { .file = create.file, .open_file = give_data_file };
     struct pl_layer layer;
     struct pl_extent x;
@@ -341,16 +487,16 @@ int main(void)
         cmocka_unit_test(a_cluster_cut_by_the_end_of_the_file_is_mapped),
         cmocka_unit_test(clusters_in_a_data_file_lie_where_the_guest_says),
     };
-    struct CMUnitTest tests[PL_COUNT(looks) + PL_COUNT(extended_looks) + PL_COUNT(l1_entries) +
-                            PL_COUNT(others)];
+    struct CMUnitTest
+        tests[PL_COUNT(looks) + PL_COUNT(extended_looks) + PL_COUNT(l1_entries) + PL_COUNT(others)];
     struct CMUnitTest *t = tests;
 
     for (size_t i = 0; i < PL_COUNT(looks); i++)
-        *t++ = (struct CMUnitTest){ looks[i].name, an_entry_is_mapped, NULL, NULL,
-                                    (void *)&looks[i] };
+        *t++ =
+            (struct CMUnitTest){ looks[i].name, an_entry_is_mapped, NULL, NULL, (void *)&looks[i] };
     for (size_t i = 0; i < PL_COUNT(extended_looks); i++)
-        *t++ = (struct CMUnitTest){ extended_looks[i].name, an_extended_entry_is_mapped, NULL,
-                                    NULL, (void *)&extended_looks[i] };
+        *t++ = (struct CMUnitTest){ extended_looks[i].name, an_extended_entry_is_mapped, NULL, NULL,
+                                    (void *)&extended_looks[i] };
     for (size_t i = 0; i < PL_COUNT(l1_entries); i++)
         *t++ = (struct CMUnitTest){ l1_entries[i].name, a_bad_l1_entry_is_named, NULL, NULL,
                                     (void *)&l1_entries[i] };

@@ -46,8 +46,8 @@ static void *map_everything(void *arg)
 
 static void readers_do_not_disturb_each_other(void **state)
 {
-    struct pl_storage *st = new_image(&pl_qcow2, "cluster_size=512,preallocation=metadata", SIZE,
-                                      NULL);
+    struct pl_storage *st =
+        new_image(&pl_qcow2, "cluster_size=512,preallocation=metadata", SIZE, NULL);
     const struct pl_open_args args = { .file = st, .cache_bytes = 1 };
     struct pl_layer layer;
     pthread_t threads[READERS];

@@ -14,11 +14,19 @@
 #include "tests/support/images.h"
 
 static const char *const option_rows[] = {
-    "cluster_size=512", "cluster_size=4k", "cluster_size=64k", "cluster_size=2M",
-    "cluster_size=64k,refcount_bits=1", "cluster_size=4k,refcount_bits=64",
-    "cluster_size=64k,extended_l2=on", "cluster_size=64k,preallocation=metadata",
-    "cluster_size=64k,preallocation=falloc", "cluster_size=512,preallocation=full",
-    "compat=0.10", "lazy_refcounts=on", "compression_type=zstd",
+    "cluster_size=512",
+    "cluster_size=4k",
+    "cluster_size=64k",
+    "cluster_size=2M",
+    "cluster_size=64k,refcount_bits=1",
+    "cluster_size=4k,refcount_bits=64",
+    "cluster_size=64k,extended_l2=on",
+    "cluster_size=64k,preallocation=metadata",
+    "cluster_size=64k,preallocation=falloc",
+    "cluster_size=512,preallocation=full",
+    "compat=0.10",
+    "lazy_refcounts=on",
+    "compression_type=zstd",
 };
 
 static int measure(struct pl_measure_args args, const char *text, struct pl_measure_result *result,
@@ -36,8 +44,9 @@ static int measure(struct pl_measure_args args, const char *text, struct pl_meas
 /* "required fully-allocated" of a command line of qemu-img measure. */
 static void their_numbers(const char *options, const char *what, uint64_t *required, uint64_t *full)
 {
-    char *line = run_line("qemu-img measure -O qcow2 -o '%s' %s 2>&1 | tr -dc '0-9\\n' | tr '\\n' ' '",
-                          options, what);
+    char *line =
+        run_line("qemu-img measure -O qcow2 -o '%s' %s 2>&1 | tr -dc '0-9\\n' | tr '\\n' ' '",
+                 options, what);
 
     *required = *full = 0;
     if (sscanf(line, "%" SCNu64 " %" SCNu64, required, full) != 2)
@@ -71,12 +80,16 @@ static void a_size_measures_as_qemu_img_says(void **state)
 
 static void data_and_bitmaps_measure_as_qemu_img_says(void **state)
 {
-    static const struct pl_bitmap bitmaps[] = { { .name = "b0", .granularity = 65536 },
-                                                { .name = "wide", .granularity = 512 },
-                                                { .name = "gone", .granularity = 512,
-                                                  .in_use = true } };
-    struct pl_measure_args args = { .size = 50 * PL_MIB, .data_bytes = 3 * PL_MIB,
-                                    .bitmaps = bitmaps, .bitmap_count = 3, .with_bitmaps = true };
+    static const struct pl_bitmap bitmaps[] = {
+        { .name = "b0", .granularity = 65536 },
+        { .name = "wide", .granularity = 512 },
+        { .name = "gone", .granularity = 512, .in_use = true }
+    };
+    struct pl_measure_args args = { .size = 50 * PL_MIB,
+                                    .data_bytes = 3 * PL_MIB,
+                                    .bitmaps = bitmaps,
+                                    .bitmap_count = 3,
+                                    .with_bitmaps = true };
     struct pl_measure_result ours;
     char *path = test_tmp("source.qcow2");
     char *line;

@@ -68,12 +68,23 @@ static void reads_as(const char *path, const uint8_t *want, const char *what)
 static void images_by_qemu_img_read_as_what_went_in(void **state)
 {
     static const char *const rows[] = {
-        "-o compat=0.10", "-o cluster_size=512", "-o cluster_size=2M", "-o extended_l2=on",
-        "-o extended_l2=on,cluster_size=16k", "-o refcount_bits=1,cluster_size=4k",
-        "-o preallocation=metadata", "-o preallocation=metadata,extended_l2=on", "-c",
-        "-c -o cluster_size=512", "-c -o cluster_size=2M", "-c -o compression_type=zstd",
-        "-c -o compression_type=zstd,cluster_size=4k", "-c -o extended_l2=on", "-S 0",
-        "-o data_file=ext.raw", "-o data_file=ext.raw,data_file_raw=on",
+        "-o compat=0.10",
+        "-o cluster_size=512",
+        "-o cluster_size=2M",
+        "-o extended_l2=on",
+        "-o extended_l2=on,cluster_size=16k",
+        "-o refcount_bits=1,cluster_size=4k",
+        "-o preallocation=metadata",
+        "-o preallocation=metadata,extended_l2=on",
+        "-c",
+        "-c -o cluster_size=512",
+        "-c -o cluster_size=2M",
+        "-c -o compression_type=zstd",
+        "-c -o compression_type=zstd,cluster_size=4k",
+        "-c -o extended_l2=on",
+        "-S 0",
+        "-o data_file=ext.raw",
+        "-o data_file=ext.raw,data_file_raw=on",
     };
     char *raw = test_tmp("content.raw"), *image = test_tmp("image.qcow2");
     uint8_t *bytes = content();

@@ -28,8 +28,9 @@ static int create(struct pl_storage *st, const char *text, uint64_t size, const 
                   struct pl_err *e)
 {
     struct pl_options *options = options_of(text);
-    const struct pl_create_args args = { .file = st, .size = size, .options = options,
-                                         .parent_name = parent };
+    const struct pl_create_args args = {
+        .file = st, .size = size, .options = options, .parent_name = parent
+    };
     const int result = pl_raw.create(&args, e);
 
     pl_options_free(options);
@@ -171,8 +172,7 @@ static void a_resized_disk_keeps_what_it_has(void **state)
     FAILS(PL_E_INVALID, "less than", pl_raw.resize(layer.state, 4, false, PL_PREALLOC_OFF, &e));
     FAILS(PL_E_UNSUPPORTED, "metadata",
           pl_raw.resize(layer.state, 2 * PL_MIB, false, PL_PREALLOC_METADATA, &e));
-    FAILS(PL_E_INVALID, "shrinking",
-          pl_raw.resize(layer.state, 4, true, PL_PREALLOC_FULL, &e));
+    FAILS(PL_E_INVALID, "shrinking", pl_raw.resize(layer.state, 4, true, PL_PREALLOC_FULL, &e));
     OK(pl_raw.resize(layer.state, 4, true, PL_PREALLOC_OFF, &e));
     assert_int_equal(pl_storage_size(st), 4);
     OK(pl_storage_read(st, 0, bytes, 4, &e));
