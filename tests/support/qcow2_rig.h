@@ -1,0 +1,55 @@
+/* qcow2_rig.h - a qcow2 image in any storage, driven the way the core drives it: the driver locates,
+ * the rig moves the bytes.  One thread at a time, but for rig_write on granules that are apart. */
+#ifndef TESTS_SUPPORT_QCOW2_RIG_H
+#define TESTS_SUPPORT_QCOW2_RIG_H
+
+#include "core/driver.h"
+
+extern const struct pl_driver pl_qcow2;
+
+struct rig {
+    struct pl_storage *st;   /* the image file; the caller's */
+    struct pl_storage *data; /* external data file, null: none; the caller's */
+    const uint8_t *parent;   /* what the parent has; null: zeros */
+    uint64_t parent_len;
+    bool unsafe;
+    bool check_only;
+    uint32_t cache_bytes;
+    const struct pl_report *report;
+    struct pl_layer layer; /* while open */
+};
+
+/* Makes an image of `size` in rig->st; `options` as for -o ("" for none), with a parent named "parent" if
+ * rig->parent.  Leaves it closed. */
+int rig_create(struct rig *rig, const char *options, uint64_t size, struct pl_err *e) PL_CHECK;
+
+/* Opens for writing. */
+int rig_open(struct rig *rig, struct pl_err *e) PL_CHECK;
+
+/* Closes without flushing. */
+void rig_close(struct rig *rig);
+
+int rig_read(struct rig *rig, uint64_t at, void *buf, uint64_t len, struct pl_err *e) PL_CHECK;
+
+/* Any range; what a granule has besides is kept. */
+int rig_write(struct rig *rig, uint64_t at, const void *buf, uint64_t len,
+              struct pl_err *e) PL_CHECK;
+
+/* Whole units, packed as well as they can be; those that cannot are written plain. */
+int rig_write_packed(struct rig *rig, uint64_t at, const void *buf, uint64_t len,
+                     struct pl_err *e) PL_CHECK;
+
+/* Checks without repair, in a pass of its own; findings go to *result. */
+int rig_check(struct rig *rig, enum pl_repair repair, struct pl_check_result *result,
+              struct pl_err *e) PL_CHECK;
+
+/* Writes the bytes of a storage to a host file. */
+int rig_dump(struct pl_storage *st, const char *path, struct pl_err *e) PL_CHECK;
+
+/* Whether there is a program of that name to compare with. */
+bool rig_has_program(const char *name);
+
+/* A small generator of numbers: the same seed, the same numbers. */
+uint64_t rig_random(uint64_t *state);
+
+#endif
