@@ -13,6 +13,9 @@
 /* More pending runs than this are freed before the next change: a bound on memory. */
 #define QCOW2_PENDING_MAX 32768
 
+/* The most clusters of new room that one call to allocate looks for. */
+#define QCOW2_NEW_ROOM_MAX 512
+
 /* Whether guest clusters are kept in an external data file: no references, guest offset = place. */
 static inline bool qcow2_has_data_file(const struct qcow2 *q)
 {

@@ -200,7 +200,7 @@ static int whole_run(struct qcow2 *q, uint64_t at, uint64_t len, uint64_t *count
 {
     uint64_t end = at + len;
 
-    for (*count = 0; at < end; ++*count, at += q->cluster_size) {
+    for (*count = 0; at < end && *count < QCOW2_NEW_ROOM_MAX; ++*count, at += q->cluster_size) {
         struct guest_cluster here;
         uint64_t rest = PL_MIN(end - at, q->cluster_size);
 

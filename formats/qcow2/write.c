@@ -48,7 +48,9 @@ static int look_at(const struct qcow2 *q, const struct qcow2_l2_view *view, uint
     return 0;
 }
 
-/* How many guest clusters from `index` on, at most `want`, are like the first, one after the other. */
+/* How many guest clusters from `index` on, at most `want`, are like the first, one after the other.  Those that need
+ * new room are counted up to QCOW2_NEW_ROOM_MAX: free clusters may be few in a row, and what is looked at here
+ * must not be looked at again for each of them. */
 static int like_run(struct qcow2 *q, uint64_t index, uint64_t want, struct spot *first,
                     uint64_t *count, struct pl_err *e) PL_NEEDS(&q->lock)
 {
@@ -68,6 +70,7 @@ static int like_run(struct qcow2 *q, uint64_t index, uint64_t want, struct spot 
         if (!*count)
             *first = here;
         else if (here.token != first->token ||
+                 (here.token == QCOW2_NEW_ROOM && *count == QCOW2_NEW_ROOM_MAX) ||
                  (here.token != QCOW2_NEW_ROOM &&
                   here.off != first->off + (*count << q->cluster_bits)))
             return 0;
