@@ -21,10 +21,12 @@ struct compare {
     atomic_uint_fast64_t first; /* least address known to differ; UINT64_MAX: none */
 };
 
+/* The bytes come first, where the unit's memory is aligned: some processors' copies to other
+ * addresses take four times as long. */
 struct compare_unit {
+    uint8_t a[WINDOW], b[WINDOW];
     uint64_t at, len;
     bool skip; /* both are known to be zeros */
-    uint8_t a[WINDOW], b[WINDOW];
 };
 
 static void *new_compare_unit(void *ctx, struct pl_err *e)
@@ -136,9 +138,9 @@ struct checksum {
 };
 
 struct checksum_unit {
+    uint8_t bytes[WINDOW]; /* first, as above */
     uint64_t at;
     size_t len;
-    uint8_t bytes[WINDOW];
 };
 
 static void *new_checksum_unit(void *ctx, struct pl_err *e)
