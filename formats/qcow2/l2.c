@@ -204,6 +204,8 @@ static void fill_view(const struct qcow2 *q, uint64_t byte, const uint8_t *slice
     const uint32_t room = (q->slice - skip) / q->l2_entry_size;
 
     view->count = PL_MIN(view->count, room);
+    if (load_be64(slice + skip) & QCOW2_PACKED)
+        view->count = 1; /* a compressed cluster has no neighbours */
     memmove(view->bytes, slice + skip, (size_t)view->count * q->l2_entry_size);
 }
 
