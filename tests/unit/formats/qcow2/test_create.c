@@ -173,6 +173,38 @@ static void the_same_request_gives_the_same_bytes(void **state)
     pl_storage_close(b, NULL);
 }
 
+static void what_a_device_held_does_not_show(void **state)
+{
+    static const char *const rows[] = { "cluster_size=4k",
+                                        "cluster_size=4k,preallocation=metadata" };
+    uint8_t *old = malloc(4 * PL_MIB);
+
+    (void)state;
+    memset(old, 0xa5, 4 * PL_MIB);
+    for (size_t i = 0; i < PL_COUNT(rows); i++) {
+        struct pl_storage *st = memory();
+        struct pl_layer layer;
+        struct pl_extent x;
+        uint8_t bytes[4096], zeros[4096] = { 0 };
+
+        OK(pl_storage_write(st, 0, old, 4 * PL_MIB, &e));
+        st->device = true;
+        OK(create(st, rows[i], PL_MIB, NULL, &e));
+        assert_int_equal(pl_storage_size(st), 4 * PL_MIB);
+        OK(pl_qcow2.open(&(struct pl_open_args){ .file = st }, &layer, &e));
+        OK(pl_qcow2.map(layer.state, 0, PL_MIB, &x, &e));
+        assert_int_equal(x.len, PL_MIB);
+        assert_int_equal(x.state, i ? PL_DATA : PL_PARENT);
+        if (x.state == PL_DATA) {
+            OK(pl_storage_read(x.st, x.off + PL_MIB - 4096, bytes, 4096, &e));
+            assert_memory_equal(bytes, zeros, 4096);
+        }
+        close_layer(&pl_qcow2, &layer);
+        pl_storage_close(st, NULL);
+    }
+    free(old);
+}
+
 /* ---- compared with qemu-img ---- */
 static int create_file(const char *path, const char *options, uint64_t size, struct pl_err *e)
 {
@@ -245,6 +277,7 @@ int main(void)
         cmocka_unit_test(sizes_are_rounded_to_sectors),
         cmocka_unit_test(names_must_fit_into_the_first_cluster),
         cmocka_unit_test(the_same_request_gives_the_same_bytes),
+        cmocka_unit_test(what_a_device_held_does_not_show),
         cmocka_unit_test(qemu_img_finds_no_fault_with_any_option),
     };
 
