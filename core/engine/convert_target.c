@@ -3,6 +3,15 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
+
+/* Whether something at `path` could be an input.  To look at a pipe is to wait for its writer. */
+static bool could_be_input(const char *path)
+{
+    struct stat status;
+
+    return strcmp(path, "-") && stat(path, &status) == 0 && !S_ISFIFO(status.st_mode);
+}
 
 static int refuse_own_input(const struct pl_disk *source, const char *path, struct pl_err *e)
 {
@@ -10,8 +19,8 @@ static int refuse_own_input(const struct pl_disk *source, const char *path, stru
     struct pl_storage *there;
     bool same = false;
 
-    if (strcmp(path, "-") == 0 || pl_open_path(&opener, path, PL_READ, &there, NULL) < 0)
-        return 0; /* nothing there that could be an input */
+    if (!could_be_input(path) || pl_open_path(&opener, path, PL_READ, &there, NULL) < 0)
+        return 0;
     for (size_t i = 0; i < source->count; i++)
         for (struct pl_image *img = source->images[i]; img; img = img->parent)
             same = same || pl_storage_same(img->file, there);
