@@ -69,10 +69,18 @@ void interrupt_start(struct interrupt *in)
     atomic_init(&in->report, false);
     collect_signals(&in->signals);
     pthread_sigmask(SIG_BLOCK, &in->signals, NULL);
-    if (pthread_create(&in->thread, NULL, watch, in) == 0)
-        pthread_detach(in->thread);
-    else
+    in->started = pthread_create(&in->thread, NULL, watch, in) == 0;
+    if (!in->started)
         pthread_sigmask(SIG_UNBLOCK, &in->signals, NULL);
+}
+
+void interrupt_stop(struct interrupt *in)
+{
+    if (!in->started)
+        return;
+    pthread_cancel(in->thread); /* it waits for signals: a point at which it can be cancelled */
+    pthread_join(in->thread, NULL);
+    in->started = false;
 }
 
 bool interrupt_pending(struct interrupt *in)

@@ -17,6 +17,7 @@
 struct interrupt {
     sigset_t signals;   /* set at start, then constant */
     pthread_t thread;   /* the same */
+    bool started;       /* the same: there is a thread */
     atomic_int number;  /* the first signal that came, 0: none */
     atomic_bool asked;  /* the work has seen it */
     atomic_bool report; /* SIGUSR1 came and was not answered yet */
@@ -25,6 +26,9 @@ struct interrupt {
 /* Blocks the signals and starts the thread.  Call it before any other thread exists.  Where a
  * thread cannot be had the signals keep their usual effect.  *in must not move afterwards. */
 void interrupt_start(struct interrupt *in);
+
+/* Ends the thread; the signals stay blocked.  Call it before *in goes away. */
+void interrupt_stop(struct interrupt *in);
 
 /* Whether a signal asked to stop.  Any thread. */
 bool interrupt_pending(struct interrupt *in);

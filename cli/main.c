@@ -188,5 +188,6 @@ int main(int argc, char **argv)
     status = dispatch(&cli, argv + (argc > 0));
     if (fflush(stdout) != 0 && status == 0)
         status = 1;
+    interrupt_stop(&cli.interrupt);
     return status;
 }
