@@ -43,18 +43,31 @@ static void reserve_behind(struct pl_convert_job *job, const struct pl_place *pl
     job->reserved_file += FILE_RESERVE_STEP;
 }
 
+/* Bytes to place: at the source's end the zeros behind them too, up to the disk's end in the target,
+ * whose format may count in larger units. */
+static uint64_t len_in_target(const struct pl_convert_job *job, const struct pl_piece *piece)
+{
+    const uint64_t end = piece->at + piece->len;
+    uint64_t whole = end;
+
+    if (end == job->source.size)
+        whole = PL_MIN(pl_round_up(end, job->target->layer.granule), pl_size(job->target));
+    return PL_MAX(whole, end) - piece->at; /* a pipe has no size */
+}
+
 /* Plain bytes: as many places as the driver makes of them. */
 static int place_plain(struct pl_convert_unit *unit, const struct pl_piece *piece, struct pl_err *e)
 {
     struct pl_image *target = unit->job->target;
+    const uint64_t len = len_in_target(unit->job, piece);
 
-    for (uint64_t done = 0; done < piece->len;) {
+    for (uint64_t done = 0; done < len;) {
         struct pl_placed *placed = add_placed(unit, e);
 
         if (!placed || target->driver->allocate(target->layer.state, piece->at + done,
-                                                piece->len - done, &placed->place, e) < 0)
+                                                len - done, &placed->place, e) < 0)
             return -1;
-        placed->len = PL_MIN(placed->place.len, piece->len - done);
+        placed->len = PL_MIN(placed->place.len, len - done);
         placed->bytes = piece->kind == PL_PIECE_SHARE ? NULL : piece->bytes + done;
         placed->from = piece->from;
         placed->from_off = piece->from_off + done;
