@@ -43,8 +43,8 @@ static void reserve_behind(struct pl_convert_job *job, const struct pl_place *pl
     job->reserved_file += FILE_RESERVE_STEP;
 }
 
-/* Bytes to place: at the source's end the zeros behind them too, up to the disk's end in the target,
- * whose format may count in larger units. */
+/* Bytes to place: at the source's end the zeros behind them too, up to the end of the target, whose
+ * format may count in larger units. */
 static uint64_t len_in_target(const struct pl_convert_job *job, const struct pl_piece *piece)
 {
     const uint64_t end = piece->at + piece->len;
