@@ -2,6 +2,7 @@
  *
  * The header and the L1 table are read and checked when the file is opened and never change, so map
  * needs no lock; it reads the few L2 entries that it wants where they are. */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -284,6 +285,7 @@ static int qcow_map(void *state, uint64_t at, uint64_t len, struct pl_extent *ou
     }
     count = PL_MIN(last - cluster + 1, ((l1_index + 1) << q->header.l2_bits) - cluster);
     count = PL_MIN(count, ENTRIES_MAX);
+    assert(count > 0);
     if (read_entries(q, cluster, (uint32_t)count, entries, e) < 0 ||
         set_run(q, entries, (uint32_t)count, cluster, out, e) < 0)
         return -1;

@@ -149,7 +149,7 @@ int qcow2_load_bitmaps(struct qcow2 *q, bool even_stale, struct qcow2_bitmap **l
 {
     PL_FREE struct qcow2_bitmap *all = NULL;
     PL_FREE uint8_t *raw = NULL;
-    struct qcow2_bitmaps_ext ext;
+    struct qcow2_bitmaps_ext ext = { 0 };
     const int found = qcow2_bitmaps_extension(q, even_stale, &ext, e);
 
     *list = NULL;

@@ -343,7 +343,7 @@ int qcow2_map(void *state, uint64_t at, uint64_t len, struct pl_extent *out, str
     const uint32_t sub = (uint32_t)(inside / q->subcluster_size);
     struct view view; /* not cleared: its bytes are many */
     struct qcow2_entry entry;
-    struct part part;
+    struct part part = { 0 };
     uint64_t run;
 
     view.index = at >> q->cluster_bits;
