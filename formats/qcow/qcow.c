@@ -2,7 +2,6 @@
  *
  * The header and the L1 table are read and checked when the file is opened and never change, so map
  * needs no lock; it reads the few L2 entries that it wants where they are. */
-#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -275,19 +274,18 @@ static int qcow_map(void *state, uint64_t at, uint64_t len, struct pl_extent *ou
     const uint64_t inside = at & ((UINT64_C(1) << bits) - 1);
     const uint64_t l1_index = cluster >> q->header.l2_bits;
     const uint64_t missing = missing_tables(q, l1_index, last >> q->header.l2_bits);
-    uint64_t entries[ENTRIES_MAX];
-    uint64_t count;
+    uint64_t entries[ENTRIES_MAX] = { 0 };
+    uint32_t count;
 
     *out = (struct pl_extent){ .state = PL_PARENT };
     if (missing > 0) {
         out->len = PL_MIN(len, (((l1_index + missing) << q->header.l2_bits) << bits) - at);
         return 0;
     }
-    count = PL_MIN(last - cluster + 1, ((l1_index + 1) << q->header.l2_bits) - cluster);
-    count = PL_MIN(count, ENTRIES_MAX);
-    assert(count > 0);
-    if (read_entries(q, cluster, (uint32_t)count, entries, e) < 0 ||
-        set_run(q, entries, (uint32_t)count, cluster, out, e) < 0)
+    count = (uint32_t)PL_MIN(last - cluster + 1, ENTRIES_MAX);
+    count = (uint32_t)PL_MIN(count, ((l1_index + 1) << q->header.l2_bits) - cluster);
+    if (read_entries(q, cluster, count, entries, e) < 0 ||
+        set_run(q, entries, count, cluster, out, e) < 0)
         return -1;
     if (out->state == PL_DATA)
         out->off += inside;

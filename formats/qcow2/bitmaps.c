@@ -3,6 +3,7 @@
  * Specification: docs/interop/qcow2.rst, "Bitmaps extension" and "Bitmaps".  An image whose
  * autoclear bit for bitmaps is off was written to by something that does not know them: they say
  * nothing any more. */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,6 +157,7 @@ int qcow2_load_bitmaps(struct qcow2 *q, bool even_stale, struct qcow2_bitmap **l
     *count = 0;
     if (found != 0)
         return found < 0 ? -1 : 0;
+    assert(ext.nb_bitmaps > 0);
     all = calloc(ext.nb_bitmaps, sizeof *all);
     raw = malloc(ext.bitmap_directory_size);
     if (!all || !raw)
