@@ -2,34 +2,6 @@
 #include "core/engine/convert_target.h"
 
 #include <inttypes.h>
-#include <string.h>
-#include <sys/stat.h>
-
-/* Whether something at `path` could be an input.  To look at a pipe is to wait for its writer. */
-static bool could_be_input(const char *path)
-{
-    struct stat status;
-
-    return strcmp(path, "-") && stat(path, &status) == 0 && !S_ISFIFO(status.st_mode);
-}
-
-static int refuse_own_input(const struct pl_disk *source, const char *path, struct pl_err *e)
-{
-    const struct pl_opener opener = { .force_share = true };
-    struct pl_storage *there;
-    bool same = false;
-
-    if (!could_be_input(path) || pl_open_path(&opener, path, PL_READ, &there, NULL) < 0)
-        return 0;
-    for (size_t i = 0; i < source->count; i++)
-        for (struct pl_image *img = source->images[i]; img; img = img->parent)
-            same = same || pl_storage_same(img->file, there);
-    pl_storage_close(there, NULL);
-    if (!same)
-        return 0;
-    pl_fail(e, PL_E_INVALID, "%s: the output is one of the inputs or a backing file of one", path);
-    return pl_hint(e, "write to another name and rename it afterwards");
-}
 
 static int open_existing(struct pl_convert_target *target, const char *path,
                          const struct pl_convert_options *options, uint64_t size, struct pl_err *e)
@@ -100,7 +72,7 @@ int pl_convert_open_target(struct pl_convert_target *target, const struct pl_dis
     int result;
 
     *target = (struct pl_convert_target){ .path = path, .options = options };
-    if (refuse_own_input(source, path, e) < 0)
+    if (pl_refuse_in_use(source->images, source->count, path, e) < 0)
         return -1;
     /* the engine's own; asked for here so that the format does not refuse it */
     pl_options_text(options->options, "compression_level");

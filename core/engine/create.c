@@ -35,6 +35,10 @@ static int ask_parent(const char *path, struct pl_create_options *options, struc
         options->size = pl_size(parent);
     options->size_given = true;
     options->parent_format = pl_format(parent); /* a static name of the driver */
+    if (pl_refuse_in_use(&parent, 1, path, e) < 0) {
+        pl_close(parent, NULL);
+        return -1;
+    }
     return pl_close(parent, e);
 }
 

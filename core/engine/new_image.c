@@ -2,10 +2,38 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/base/checked.h"
 #include "core/base/scope.h"
 #include "core/storage/alias.h"
+
+/* Whether something at `path` could be an image.  To look at a pipe is to wait for its writer. */
+static bool could_be_image(const char *path)
+{
+    struct stat status;
+
+    return strcmp(path, "-") && stat(path, &status) == 0 && !S_ISFIFO(status.st_mode);
+}
+
+int pl_refuse_in_use(struct pl_image *const *images, size_t count, const char *path,
+                     struct pl_err *e)
+{
+    const struct pl_opener opener = { .force_share = true };
+    struct pl_storage *there;
+    bool same = false;
+
+    if (!could_be_image(path) || pl_open_path(&opener, path, PL_READ, &there, NULL) < 0)
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        for (struct pl_image *img = images[i]; img; img = img->parent)
+            same = same || pl_storage_same(img->file, there);
+    pl_storage_close(there, NULL);
+    if (!same)
+        return 0;
+    pl_fail(e, PL_E_INVALID, "%s: the output is one of the inputs or a backing file of one", path);
+    return pl_hint(e, "write to another name and rename it afterwards");
+}
 
 char *pl_path_beside(const char *path, const char *name)
 {
@@ -128,9 +156,7 @@ static void release(struct pl_new_image *image)
 /* Gives back room that was made ahead and not used. */
 static int trim(struct pl_storage *file, struct pl_err *e)
 {
-    return file->device || file->sequential
-               ? 0
-               : pl_storage_resize(file, pl_storage_size(file), e);
+    return file->device || file->sequential ? 0 : pl_storage_resize(file, pl_storage_size(file), e);
 }
 
 static int finish_file(struct pl_new_image *image, struct pl_output *output, struct pl_err *e)

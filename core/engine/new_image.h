@@ -39,6 +39,11 @@ int pl_new_image_finish(struct pl_new_image *image, struct pl_err *e) PL_CHECK;
 /* Removes everything. */
 void pl_new_image_abandon(struct pl_new_image *image);
 
+/* PL_E_INVALID when the file at `path`, which is about to be replaced, belongs to one of the images
+ * or to one of their parents. */
+int pl_refuse_in_use(struct pl_image *const *images, size_t count, const char *path,
+                     struct pl_err *e) PL_CHECK;
+
 /* The path of `name` as seen from the folder of `path`; the caller's to free.  Null: no memory. */
 char *pl_path_beside(const char *path, const char *name);
 
