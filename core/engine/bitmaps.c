@@ -1,5 +1,6 @@
 #include "core/engine/bitmaps.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "core/base/checked.h"
@@ -35,16 +36,26 @@ static int copy_one(struct pl_image *from, struct pl_image *to, const struct pl_
     return 0;
 }
 
+int pl_check_bitmaps_fit(const struct pl_image *from, const struct pl_image *to, struct pl_err *e)
+{
+    if (!from->driver->bitmaps)
+        return pl_no_slot(from, "a persistent bitmap", e);
+    if (!to->driver->bitmap_store)
+        return pl_no_slot(to, "a persistent bitmap", e);
+    if (pl_size(from) != pl_size(to))
+        return pl_fail(e, PL_E_INVALID,
+                       "bitmaps are only copied between disks of one size: %s has %" PRIu64
+                       " bytes, %s %" PRIu64,
+                       from->path, pl_size(from), to->path, pl_size(to));
+    return 0;
+}
+
 int pl_copy_bitmaps(struct pl_image *from, struct pl_image *to, bool skip_broken,
                     const struct pl_report *report, struct pl_err *e)
 {
     PL_FREE struct pl_bitmap *list = NULL;
     size_t count;
 
-    if (!from->driver->bitmaps)
-        return pl_no_slot(from, "a persistent bitmap", e);
-    if (!to->driver->bitmap_store)
-        return pl_no_slot(to, "a persistent bitmap", e);
     if (pl_bitmaps(from, &list, &count, e) < 0)
         return -1;
     for (size_t i = 0; i < count; i++) {

@@ -48,7 +48,7 @@ static int set_compression(struct pl_convert_job *job, struct pl_err *e)
                           (uint64_t)job->codec->level_max, &level, e) < 0)
         return -1;
     job->level = (int)level;
-    job->pass_through = level == 0 && job->fresh;
+    job->pass_through = level == 0 && job->fresh && !options->salvage;
     return 0;
 }
 
@@ -74,7 +74,7 @@ static int set_sparseness(struct pl_convert_job *job, struct pl_err *e)
     return 0;
 }
 
-static uint64_t now_ns(void)
+uint64_t pl_convert_now_ns(void)
 {
     struct timespec now;
 
@@ -90,16 +90,14 @@ static int prepare(struct pl_convert_job *job, struct pl_err *e)
     job->fresh = !options->existing;
     job->over_parent = job->fresh && job->target->parent;
     job->sequential = file->sequential;
-    job->started_ns = now_ns();
+    job->started_ns = pl_convert_now_ns();
     job->window = window_for(&job->source, job->target);
     job->write_zeros = !options->target_is_zero && (!job->fresh || !job->target->layer.sparse_new);
     if (set_compression(job, e) < 0 || set_sparseness(job, e) < 0)
         return -1;
     job->share = job->fresh && !job->over_parent && !job->codec && !job->sequential &&
-                 !options->no_share && job->source.count > 0 &&
+                 !options->no_share && !options->salvage &&
                  pl_storage_can_share(file, job->source.images[0]->file);
-    if (options->verify && job->sequential)
-        return pl_fail(e, PL_E_INVALID, "a stream cannot be read again to verify it");
     return 0;
 }
 
@@ -196,6 +194,14 @@ static int check_request(struct pl_image *const *sources, size_t count,
     return 0;
 }
 
+/* What only the open target tells, before hours of copying. */
+static int check_target(const struct pl_convert_job *job, struct pl_err *e)
+{
+    if (job->options->verify && job->sequential)
+        return pl_fail(e, PL_E_INVALID, "a stream cannot be read again to verify it");
+    return job->options->bitmaps ? pl_check_bitmaps_fit(job->source.images[0], job->target, e) : 0;
+}
+
 static int convert_into(struct pl_convert_job *job, struct pl_convert_target *target,
                         struct pl_convert_result *result, struct pl_err *e)
 {
@@ -203,6 +209,8 @@ static int convert_into(struct pl_convert_job *job, struct pl_convert_target *ta
 
     job->target = target->img;
     status = prepare(job, e);
+    if (status == 0)
+        status = check_target(job, e);
     if (status == 0)
         status = copy(job, e);
     if (status == 0)

@@ -79,8 +79,8 @@ struct pl_convert_job {
     uint32_t step;       /* zeros are told from data in pieces of this many bytes */
     uint64_t started_ns; /* for the rate limit */
     /* ---- the plan's own: under the ordered run's `next` ---- */
-    uint64_t planned;  /* guest address up to which units were made */
-    uint64_t reserved; /* room was made up to this guest address */
+    uint64_t planned;              /* guest address up to which units were made */
+    atomic_uint_fast64_t reserved; /* room was made up to this guest address; placing reads it */
     /* ---- of the placing: under the ordered run's `place` ---- */
     uint64_t reserved_file; /* room was made up to this byte offset of the target's file */
     struct pl_hole *holes;  /* zeros inside room that was made ahead: given back at the end */
@@ -101,6 +101,13 @@ int pl_convert_work(void *ctx, void *unit, struct pl_err *e);
 int pl_convert_place(void *ctx, void *unit, struct pl_err *e);
 /* Writes them. */
 int pl_convert_finish(void *ctx, void *unit, struct pl_err *e);
+
+/* `end`, an address in the target; the source's end becomes the end of what a new target shows of
+ * its last granule, for the format may count in larger units.  A window has zeros there. */
+uint64_t pl_convert_end_in_target(const struct pl_convert_job *job, uint64_t end);
+
+/* A clock that only runs forward, for the rate limit. */
+uint64_t pl_convert_now_ns(void);
 
 /* Gives back what pl_convert_place put on the list of holes. */
 int pl_convert_punch(struct pl_convert_job *job, struct pl_err *e);

@@ -17,6 +17,9 @@
 #define PUNCH_MIN (64 * PL_KIB)
 #define PUNCH_LIST_MAX 65536u
 
+/* Seconds: how soon somebody who waits for the rate limit notices that the work is cancelled. */
+#define RATE_NAP 0.1
+
 static struct pl_placed *add_placed(struct pl_convert_unit *unit, struct pl_err *e)
 {
     if (unit->placed_count == unit->placed_room) {
@@ -43,29 +46,26 @@ static void reserve_behind(struct pl_convert_job *job, const struct pl_place *pl
     job->reserved_file += FILE_RESERVE_STEP;
 }
 
-/* Bytes to place: at the source's end the zeros behind them too, up to the end of the target, whose
- * format may count in larger units. */
-static uint64_t len_in_target(const struct pl_convert_job *job, const struct pl_piece *piece)
+uint64_t pl_convert_end_in_target(const struct pl_convert_job *job, uint64_t end)
 {
-    const uint64_t end = piece->at + piece->len;
     uint64_t whole = end;
 
     if (end == job->source.size)
         whole = PL_MIN(pl_round_up(end, job->target->layer.granule), pl_size(job->target));
-    return PL_MAX(whole, end) - piece->at; /* a pipe has no size */
+    return PL_MAX(whole, end); /* a pipe has no size */
 }
 
 /* Plain bytes: as many places as the driver makes of them. */
 static int place_plain(struct pl_convert_unit *unit, const struct pl_piece *piece, struct pl_err *e)
 {
     struct pl_image *target = unit->job->target;
-    const uint64_t len = len_in_target(unit->job, piece);
+    const uint64_t len = pl_convert_end_in_target(unit->job, piece->at + piece->len) - piece->at;
 
     for (uint64_t done = 0; done < len;) {
         struct pl_placed *placed = add_placed(unit, e);
 
-        if (!placed || target->driver->allocate(target->layer.state, piece->at + done,
-                                                len - done, &placed->place, e) < 0)
+        if (!placed || target->driver->allocate(target->layer.state, piece->at + done, len - done,
+                                                &placed->place, e) < 0)
             return -1;
         placed->len = PL_MIN(placed->place.len, len - done);
         placed->bytes = piece->kind == PL_PIECE_SHARE ? NULL : piece->bytes + done;
@@ -185,7 +185,8 @@ int pl_convert_place(void *ctx, void *arg, struct pl_err *e)
     if (!job->fresh)
         return 0;
     if (unit->zero && job->over_parent)
-        return place_zero(unit, unit->at, unit->len, e);
+        return place_zero(unit, unit->at,
+                          pl_convert_end_in_target(job, unit->at + unit->len) - unit->at, e);
     for (size_t i = 0; i < unit->piece_count; i++)
         if (place_piece(unit, &unit->pieces[i], e) < 0)
             return -1;
@@ -241,21 +242,33 @@ static int overwrite(struct pl_convert_unit *unit, const struct pl_piece *piece,
     if (piece->kind == PL_PIECE_BYTES)
         return pl_write(target, piece->at, piece->bytes, piece->len, e);
     if (target->driver->allocate_packed(target->layer.state, piece->at, piece->packed_len, &place,
-                                        e) < 0 ||
-        pl_storage_write(place.st, place.off, piece->bytes, piece->packed_len, e) < 0)
+                                        e) < 0)
         return -1;
-    return target->driver->link(target->layer.state, &place, e);
+    if (pl_storage_write(place.st, place.off, piece->bytes, piece->packed_len, e) < 0) {
+        target->driver->cancel(target->layer.state, &place);
+        return -1;
+    }
+    if (target->driver->link(target->layer.state, &place, e) < 0) {
+        target->broken = true;
+        return -1;
+    }
+    return 0;
 }
 
-/* Sleeps until what was done so far fits the limit. */
-static void keep_rate(const struct pl_convert_job *job)
+/* Sleeps, a little at a time, until what was copied so far fits the limit. */
+static int keep_rate(const struct pl_convert_job *job, struct pl_err *e)
 {
-    const uint64_t due_ns =
-        (uint64_t)((double)job->done / (double)job->options->rate_limit * 1e9) + job->started_ns;
-    const struct timespec due = { .tv_sec = (time_t)(due_ns / 1000000000u),
-                                  .tv_nsec = (long)(due_ns % 1000000000u) };
+    for (;;) {
+        const double due = (double)job->copied / (double)job->options->rate_limit;
+        const double wait = due - (double)(pl_convert_now_ns() - job->started_ns) / 1e9;
+        const struct timespec nap = { .tv_nsec = (long)(PL_MIN(wait, RATE_NAP) * 1e9) };
 
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
+        if (wait <= 0)
+            return 0;
+        if (pl_check_cancelled(job->options->report, e) < 0)
+            return -1;
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+    }
 }
 
 int pl_convert_finish(void *ctx, void *arg, struct pl_err *e)
@@ -268,7 +281,5 @@ int pl_convert_finish(void *ctx, void *arg, struct pl_err *e)
     for (size_t i = 0; !job->fresh && i < unit->piece_count; i++)
         if (overwrite(unit, &unit->pieces[i], e) < 0)
             return -1;
-    if (job->options->rate_limit)
-        keep_rate(job);
-    return 0;
+    return job->options->rate_limit ? keep_rate(job, e) : 0;
 }

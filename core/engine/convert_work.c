@@ -13,7 +13,7 @@
 /* Reads what can be read, zeros for the rest, and says so. */
 static void salvage(struct pl_convert_job *job, uint64_t at, uint8_t *buf, size_t len)
 {
-    uint64_t lost = 0;
+    uint64_t lost = 0, first = 0;
     struct pl_err why = { 0 };
 
     for (size_t done = 0; done < len;) {
@@ -21,15 +21,17 @@ static void salvage(struct pl_convert_job *job, uint64_t at, uint8_t *buf, size_
 
         if (pl_disk_read(&job->source, at + done, buf + done, piece, &why) < 0) {
             memset(buf + done, 0, piece);
+            if (!lost)
+                first = at + done;
             lost += piece;
         }
         done += piece;
     }
     if (lost)
         pl_warn(job->options->report,
-                "%" PRIu64 " bytes at guest address 0x%" PRIx64
-                " cannot be read, zeros instead: %s",
-                lost, at, why.msg);
+                "%" PRIu64 " bytes from guest address 0x%" PRIx64
+                " on cannot be read, zeros instead: %s",
+                lost, first, why.msg);
 }
 
 static int read_bytes(struct pl_convert_job *job, uint64_t at, uint8_t *buf, size_t len,
@@ -43,7 +45,8 @@ static int read_bytes(struct pl_convert_job *job, uint64_t at, uint8_t *buf, siz
     return 0;
 }
 
-/* One cluster as a compressed unit if that makes it smaller, else as bytes. */
+/* One cluster as a compressed unit if that makes it smaller, else as bytes, as also a part of a
+ * cluster whose rest an existing target keeps. */
 static int pack_cluster(struct pl_convert_unit *unit, uint64_t at, const uint8_t *bytes,
                         uint64_t len, struct pl_err *e)
 {
@@ -51,7 +54,9 @@ static int pack_cluster(struct pl_convert_unit *unit, uint64_t at, const uint8_t
     uint8_t *to = unit->packed + unit->packed_used;
     struct pl_piece *piece;
     size_t packed_len = unit_len - 1;
-    int result = pl_pack(unit->packer, bytes, unit_len, to, &packed_len, e);
+    const bool part =
+        !unit->job->fresh && len < unit_len && at + len < unit->job->target->layer.size;
+    const int result = part ? 1 : pl_pack(unit->packer, bytes, unit_len, to, &packed_len, e);
 
     if (result < 0)
         return -1;
@@ -104,9 +109,10 @@ static int parent_has(struct pl_convert_unit *unit, uint64_t at, const uint8_t *
 static int split_over_parent(struct pl_convert_unit *unit, struct pl_err *e)
 {
     const uint32_t step = unit->job->step;
+    const uint64_t end = pl_convert_end_in_target(unit->job, unit->at + unit->len) - unit->at;
 
-    for (uint64_t off = 0; off < unit->len; off += step) {
-        const uint64_t len = PL_MIN(step, unit->len - off);
+    for (uint64_t off = 0; off < end; off += step) {
+        const uint64_t len = PL_MIN(step, end - off);
         const uint8_t *bytes = unit->window + off;
         bool same;
 
@@ -176,15 +182,24 @@ static bool can_pass(const struct pl_convert_unit *unit, const struct pl_extent 
            len <= unit->job->window - unit->packed_used;
 }
 
+/* Reads the compressed unit at `at` and sees whether those bytes of it can be unpacked: one that
+ * cannot is read like plain data, which tells what is wrong with it. */
+static bool fetch(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x,
+                  uint32_t len)
+{
+    uint8_t *to = unit->packed + unit->packed_used;
+
+    return pl_storage_read_padded(x->st, x->off, to, len, NULL) == 0 &&
+           pl_unpack(unit->packer, to, len, unit->window + (at - unit->at), x->unit_len, NULL) == 0;
+}
+
+/* Takes over what fetch read. */
 static int pass(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x, uint32_t len,
                 struct pl_err *e)
 {
     uint8_t *to = unit->packed + unit->packed_used;
-    struct pl_piece *piece;
+    struct pl_piece *piece = pl_convert_add_piece(unit, PL_PIECE_PACKED, at, x->len, e);
 
-    if (pl_storage_read_padded(x->st, x->off, to, len, e) < 0)
-        return -1;
-    piece = pl_convert_add_piece(unit, PL_PIECE_PACKED, at, x->len, e);
     if (!piece)
         return -1;
     piece->bytes = to;
@@ -206,7 +221,6 @@ static int work_passing(struct pl_convert_unit *unit, struct pl_err *e)
     while (off < unit->len) {
         const uint64_t behind = off + here.extent.len;
         uint32_t len;
-        bool passes;
 
         next.extent.state = PL_ZERO;
         if (unit->at + behind < job->source.size &&
@@ -215,13 +229,17 @@ static int work_passing(struct pl_convert_unit *unit, struct pl_err *e)
                            &next_at, e) < 0)
             return -1;
         len = passed_len(&here.extent, &next.extent);
-        passes = can_pass(unit, &here.extent, unit->at + off, image_at, len);
-        if (passes && (take_bytes(unit, plain, off, e) < 0 ||
-                       pass(unit, unit->at + off, &here.extent, len, e) < 0))
-            return -1;
-        off = behind;
-        if (passes)
+        if (can_pass(unit, &here.extent, unit->at + off, image_at, len)) {
+            if (take_bytes(unit, plain, off, e) < 0)
+                return -1;
             plain = off;
+            if (fetch(unit, unit->at + off, &here.extent, len)) {
+                if (pass(unit, unit->at + off, &here.extent, len, e) < 0)
+                    return -1;
+                plain = behind;
+            }
+        }
+        off = behind;
         here = next;
         image_at = next_at;
     }
