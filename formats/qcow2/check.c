@@ -80,6 +80,8 @@ static int look_and_mend(struct qcow2_check *last, enum pl_repair repair,
     int r = look(last, e);
 
     *first = last->result;
+    if (!first->corruptions && !first->check_errors)
+        repair = PL_REPAIR_ALL; /* copied flags follow the counts that are lowered */
     for (unsigned round = 0; r == 0 && defects(last, repair) && round < ROUNDS_MAX; round++) {
         uint64_t before = defects(last, repair);
 

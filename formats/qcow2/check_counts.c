@@ -159,6 +159,20 @@ static bool is_empty(const struct qcow2_check *c, uint64_t cluster)
     return !is_block(c, entry) || qcow2_in_hole(c->q, entry);
 }
 
+/* Counts behind the end of the file, `count` clusters, in the block of its last cluster: they would be believed
+ * when the file grows. */
+static void compare_behind(struct walk *w, uint64_t count)
+{
+    const uint64_t per_block = w->c->q->refcounts_per_block;
+    const uint64_t end = pl_round_up(count, per_block), image_end = w->end;
+
+    if (!count || w->index != (count - 1) / per_block || !w->off)
+        return;
+    for (uint64_t i = count; i < end; i++)
+        compare_one(w, i);
+    w->end = image_end;
+}
+
 static int compare_all(struct walk *w, uint64_t count, struct pl_err *e)
 {
     struct qcow2_check *c = w->c;
@@ -173,6 +187,7 @@ static int compare_all(struct walk *w, uint64_t count, struct pl_err *e)
         for (uint64_t i = cluster; w->usable && i < end; i++)
             compare_one(w, i);
     }
+    compare_behind(w, count);
     return store_block(w, e);
 }
 
