@@ -98,6 +98,9 @@ static int prepare(struct pl_convert_job *job, struct pl_err *e)
     job->share = job->fresh && !job->over_parent && !job->codec && !job->sequential &&
                  !options->no_share && !options->salvage &&
                  pl_storage_can_share(file, job->source.images[0]->file);
+    /* shared blocks would only replace what was made ahead */
+    job->reserve = job->reserve && !job->share;
+    job->reserve_file = job->reserve_file && !job->share;
     return 0;
 }
 

@@ -246,10 +246,12 @@ static int work_passing(struct pl_convert_unit *unit, struct pl_err *e)
     return take_bytes(unit, plain, unit->len, e);
 }
 
-/* Leaves plain bytes in their storage for the host to copy; zeros and compressed units become
- * bytes. */
+/* Leaves whole steps of plain bytes in their storage for the host to copy; zeros, compressed units
+ * and what fills no step become bytes. */
 static int work_sharing(struct pl_convert_unit *unit, struct pl_err *e)
 {
+    const uint32_t step = unit->job->step;
+
     for (uint64_t off = 0; off < unit->len;) {
         struct pl_located located;
         uint64_t image_at, len;
@@ -258,17 +260,17 @@ static int work_sharing(struct pl_convert_unit *unit, struct pl_err *e)
                            e) < 0)
             return -1;
         len = located.extent.len;
-        if (located.extent.state == PL_DATA && len % unit->job->step == 0 &&
-            off % unit->job->step == 0) {
-            struct pl_piece *piece =
-                pl_convert_add_piece(unit, PL_PIECE_SHARE, unit->at + off, len, e);
+        if (located.extent.state == PL_DATA && len >= step) {
+            struct pl_piece *piece;
 
+            len = pl_round_down(len, step);
+            piece = pl_convert_add_piece(unit, PL_PIECE_SHARE, unit->at + off, len, e);
             if (!piece)
                 return -1;
             piece->from = located.extent.st;
             piece->from_off = located.extent.off;
         } else {
-            len = PL_MIN(unit->len - off, pl_round_up(len, unit->job->step));
+            len = PL_MIN(unit->len - off, pl_round_up(len, step));
             if (take_bytes(unit, off, off + len, e) < 0)
                 return -1;
         }
