@@ -13,7 +13,7 @@
 #define PIECE (1u << 20)
 
 /* The rest of the longer image must be zeros. */
-static int compare_rest(const struct pl_disk *longer, uint64_t from,
+static int compare_rest(const struct pl_disk *longer, uint64_t from, const struct pl_report *report,
                         struct pl_compare_result *result, struct pl_err *e)
 {
     PL_FREE uint8_t *buf = pl_buffer(PIECE);
@@ -23,7 +23,8 @@ static int compare_rest(const struct pl_disk *longer, uint64_t from,
     for (uint64_t at = from, run; at < longer->size; at += run) {
         uint64_t zeros = 0;
 
-        if (pl_disk_zero_run(longer, at, longer->size - at, &run, e) < 0)
+        if (pl_check_cancelled(report, e) < 0 ||
+            pl_disk_zero_run(longer, at, longer->size - at, &run, e) < 0)
             return -1;
         if (run > 0)
             continue;
@@ -43,14 +44,16 @@ static int compare_rest(const struct pl_disk *longer, uint64_t from,
 
 /* Strict mode: the first address at which one image has data of its own and the other has not. */
 static int compare_allocation(struct pl_image *a, struct pl_image *b,
-                              struct pl_compare_result *result, struct pl_err *e)
+                              const struct pl_report *report, struct pl_compare_result *result,
+                              struct pl_err *e)
 {
     const uint64_t size = PL_MIN(pl_size(a), pl_size(b));
 
     for (uint64_t at = 0; at < size;) {
         struct pl_run run_a, run_b;
 
-        if (pl_map(a, at, size - at, &run_a, e) < 0 || pl_map(b, at, size - at, &run_b, e) < 0)
+        if (pl_check_cancelled(report, e) < 0 || pl_map(a, at, size - at, &run_a, e) < 0 ||
+            pl_map(b, at, size - at, &run_b, e) < 0)
             return -1;
         if (run_a.data != run_b.data) {
             result->equal = false;
@@ -71,16 +74,17 @@ static int compare_content(const struct pl_disk *a, const struct pl_disk *b,
         return -1;
     if (!result->equal || a->size == b->size)
         return 0;
-    return compare_rest(a->size > b->size ? a : b, PL_MIN(a->size, b->size), result, e);
+    return compare_rest(a->size > b->size ? a : b, PL_MIN(a->size, b->size), options->report,
+                        result, e);
 }
 
 /* Whether the images pass what only strict mode asks. */
-static int compare_strictly(struct pl_image *a, struct pl_image *b,
+static int compare_strictly(struct pl_image *a, struct pl_image *b, const struct pl_report *report,
                             struct pl_compare_result *result, struct pl_err *e)
 {
     *result = (struct pl_compare_result){ .sizes_differ = pl_size(a) != pl_size(b) };
     result->equal = !result->sizes_differ;
-    return result->equal ? compare_allocation(a, b, result, e) : 0;
+    return result->equal ? compare_allocation(a, b, report, result, e) : 0;
 }
 
 int pl_compare(struct pl_image *a, struct pl_image *b, const struct pl_compare_options *options,
@@ -93,7 +97,7 @@ int pl_compare(struct pl_image *a, struct pl_image *b, const struct pl_compare_o
     int status;
 
     if (o->strict) {
-        status = compare_strictly(a, b, result, e);
+        status = compare_strictly(a, b, o->report, result, e);
         if (status < 0 || !result->equal)
             return status;
     }
