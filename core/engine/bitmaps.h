@@ -9,8 +9,8 @@
 int pl_copy_bitmaps(struct pl_image *from, struct pl_image *to, bool skip_broken,
                     const struct pl_report *report, struct pl_err *e) PL_CHECK;
 
-/* PL_E_UNSUPPORTED when a format has no bitmaps, PL_E_INVALID when the disks differ in size: then bits
- * of one do not fit the other. */
+/* PL_E_UNSUPPORTED when a format has no bitmaps, PL_E_INVALID when the disks differ in size: then
+ * bits of one do not fit the other. */
 int pl_check_bitmaps_fit(const struct pl_image *from, const struct pl_image *to, struct pl_err *e)
     PL_CHECK;
 

@@ -7,8 +7,8 @@
 /* A look for zeros asks for so many bytes first: finding out how far data goes costs time. */
 #define FIRST_LOOK PL_MIB
 
-/* Whether the host keeps clearly less than the file's length, as it does for images whose tables were made
- * ahead of their data. */
+/* Whether the host keeps clearly less than the file's length, as it does for images whose tables
+ * were made ahead of their data. */
 static bool is_sparse_inside(struct pl_image *img)
 {
     for (; img; img = img->parent)
@@ -78,7 +78,9 @@ int pl_disk_locate(const struct pl_disk *disk, uint64_t at, uint64_t len,
     *image_at = at - disk->start[i];
     if (pl_locate(img, *image_at, PL_MIN(len, pl_size(img) - *image_at), located, e) < 0)
         return -1;
-    return disk->has_holes && located->extent.state == PL_DATA ? look_through(&located->extent, e) : 0;
+    return disk->has_holes && located->extent.state == PL_DATA
+               ? look_through(&located->extent, e)
+               : 0;
 }
 
 int pl_disk_read(const struct pl_disk *disk, uint64_t at, void *buf, size_t len, struct pl_err *e)

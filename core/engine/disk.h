@@ -21,8 +21,8 @@ int pl_disk_init(struct pl_disk *disk, struct pl_image *const *images, size_t co
 /* Frees what pl_disk_init made. */
 void pl_disk_free(struct pl_disk *disk);
 
-/* The first run at `at`: like pl_locate, but clusters that the host keeps as holes count as zeros.  *image_at is the same address within located->image's
- * disk. */
+/* The first run at `at`: like pl_locate, but clusters that the host keeps as holes count as zeros.
+ * *image_at is the same address within the disk of the image that holds it. */
 int pl_disk_locate(const struct pl_disk *disk, uint64_t at, uint64_t len,
                    struct pl_located *located, uint64_t *image_at, struct pl_err *e) PL_CHECK;
 
