@@ -6,7 +6,6 @@
 
 #include "core/base/checked.h"
 #include "core/base/scope.h"
-#include "core/engine/disk.h"
 #include "core/engine/new_image.h"
 
 /* Opens the parent to learn its size and format.  The user named it: the policy for names inside
@@ -59,31 +58,26 @@ int pl_create(const char *path, const struct pl_create_options *options, struct 
 /* Bytes of whole `unit`s of the image that do not read as zeros by their map. */
 static int count_data(struct pl_image *img, uint64_t unit, uint64_t *bytes, struct pl_err *e)
 {
-    struct pl_image *const images[] = { img };
-    struct pl_disk disk;
+    const uint64_t size = pl_size(img);
     uint64_t counted_to = 0; /* units before this guest address are counted or are not data */
-    int result;
 
     *bytes = 0;
-    result = pl_disk_init(&disk, images, 1, e);
-    for (uint64_t at = 0; result == 0 && at < disk.size;) {
+    for (uint64_t at = 0; at < size;) {
         struct pl_run run;
         uint64_t from, to;
 
-        result = pl_map(img, at, disk.size - at, &run, e);
-        if (result < 0)
-            break;
+        if (pl_map(img, at, size - at, &run, e) < 0)
+            return -1;
         at += run.len;
         if (run.zero)
             continue;
         from = PL_MAX(counted_to, pl_round_down(run.at, unit));
-        to = PL_MIN(pl_round_up(run.at + run.len, unit), disk.size);
+        to = PL_MIN(pl_round_up(run.at + run.len, unit), size);
         if (to > from)
             *bytes += to - from;
         counted_to = to;
     }
-    pl_disk_free(&disk);
-    return result;
+    return 0;
 }
 
 int pl_measure(struct pl_image *img, const char *format, uint64_t size,

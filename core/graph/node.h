@@ -85,6 +85,10 @@ int pl_open_parents(struct pl_image *img, const struct pl_open_options *options,
 int pl_read_located(const struct pl_located *located, uint64_t at, void *buf, size_t len,
                     struct pl_err *e) PL_CHECK;
 
+/* pl_read for a caller that holds the range, or needs no lock. */
+int pl_read_unlocked(struct pl_image *img, uint64_t at, uint8_t *buf, size_t len,
+                     struct pl_err *e) PL_CHECK;
+
 /* An unpacker for the codec with at least that much room; goes back by pl_unpacker_put. */
 int pl_unpacker_get(struct pl_image *img, const struct pl_codec *codec, size_t packed_len,
                     size_t unit_len, struct pl_unpacker **out, struct pl_err *e) PL_CHECK;

@@ -120,7 +120,7 @@ int pl_read_located(const struct pl_located *located, uint64_t at, void *buf, si
     return result < 0 ? pl_within(e, "%s", located->image->path) : 0;
 }
 
-static int read_runs(struct pl_image *img, uint64_t at, uint8_t *buf, size_t len, struct pl_err *e)
+int pl_read_unlocked(struct pl_image *img, uint64_t at, uint8_t *buf, size_t len, struct pl_err *e)
 {
     while (len > 0) {
         struct pl_located located;
@@ -146,10 +146,10 @@ int pl_read(struct pl_image *img, uint64_t at, void *buf, size_t len, struct pl_
     if (pl_check_range(img, at, len, e) < 0)
         return -1;
     if (!img->writable)
-        return read_runs(img, at, buf, len, e);
+        return pl_read_unlocked(img, at, buf, len, e);
     /* a cluster that is freed and given to another guest address meanwhile must not be read */
     pl_range_take(&img->ranges, &range, at, at + len, false);
-    result = read_runs(img, at, buf, len, e);
+    result = pl_read_unlocked(img, at, buf, len, e);
     pl_range_drop(&img->ranges, &range);
     return result;
 }

@@ -63,23 +63,6 @@ static int check_header_guard(struct pl_image *img, uint64_t at, const uint8_t *
     return pl_hint(e, "its format was guessed; -f raw permits the write");
 }
 
-/* What the guest sees at [at, at + len) of a granule that is about to move. */
-static int read_old(struct pl_image *img, uint64_t at, uint8_t *buf, uint64_t len, struct pl_err *e)
-{
-    for (uint64_t done = 0; done < len;) {
-        struct pl_located located;
-        uint64_t piece;
-
-        if (pl_locate(img, at + done, len - done, &located, e) < 0)
-            return -1;
-        piece = PL_MIN(len - done, located.extent.len);
-        if (pl_read_located(&located, at + done, buf + done, piece, e) < 0)
-            return -1;
-        done += piece;
-    }
-    return 0;
-}
-
 /* Fills guest [at, end) of fresh room with the old bytes. */
 static int fill(struct pl_image *img, const struct pl_place *place, uint64_t at, uint64_t end,
                 struct pl_err *e)
@@ -91,7 +74,7 @@ static int fill(struct pl_image *img, const struct pl_place *place, uint64_t at,
     old = pl_buffer(end - at);
     if (!old)
         return pl_fail(e, PL_E_NOMEM, "no memory for %" PRIu64 " bytes", end - at);
-    if (read_old(img, at, old, end - at, e) < 0)
+    if (pl_read_unlocked(img, at, old, end - at, e) < 0)
         return -1;
     if (place->zeroed && pl_is_zero(old, end - at))
         return 0;
