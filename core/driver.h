@@ -79,7 +79,6 @@ struct pl_open_args {
     struct pl_storage *file; /* stays the core's */
     bool writable;           /* repairs that the format wants before writing are made by open */
     bool check_only;         /* for `check`: tolerate what repair can mend (dirty, corrupt bits) */
-    bool unsafe;             /* no promise 1 until flush: the file is new and has no name yet */
     const char *snapshot;    /* open this internal snapshot (id or name) read-only instead; null */
     uint32_t cache_bytes;    /* the most memory for cached tables; 0: the driver's default */
     const struct pl_report *report; /* warnings; may be null */

@@ -129,7 +129,6 @@ int pl_new_image_open(struct pl_new_image *image, const struct pl_create_options
     const struct pl_open_options open_options = {
         .format = image->driver->name,
         .writable = !read_only,
-        .unsafe = true,
         .no_parent = !options->parent || options->unsafe_parent,
         .allowed_dirs = options->allowed_dirs,
         .report = options->report,

@@ -34,17 +34,13 @@ int qcow2_begin_change(struct qcow2 *q, struct pl_err *e)
     return q->header_marked ? 0 : qcow2_before_change(q, e);
 }
 
-static int sync_files(struct qcow2 *q, struct pl_err *e) PL_NEEDS(&q->lock)
+int qcow2_sync(struct qcow2 *q, struct pl_err *e)
 {
-    if (pl_storage_flush(q->file, e) == 0 && (q->data == q->file || pl_storage_flush(q->data, e) == 0))
+    if (pl_storage_flush(q->file, e) == 0 &&
+        (q->data == q->file || pl_storage_flush(q->data, e) == 0))
         return 0;
     q->broken = true; /* the host may have dropped what it could not write */
     return -1;
-}
-
-int qcow2_sync(struct qcow2 *q, struct pl_err *e)
-{
-    return q->unsafe ? 0 : sync_files(q, e);
 }
 
 int qcow2_cover_file(struct qcow2 *q, struct pl_err *e)
@@ -220,7 +216,7 @@ int qcow2_write_back(struct qcow2 *q, bool sync_last, struct pl_err *e)
         return -1;
     if (q->pending_count && (qcow2_sync(q, e) < 0 || free_pending(q, e) < 0))
         return -1;
-    return sync_last ? sync_files(q, e) : 0;
+    return sync_last ? qcow2_sync(q, e) : 0;
 }
 
 int qcow2_flush(void *state, struct pl_err *e)

@@ -231,7 +231,6 @@ static int qcow2_open(const struct pl_open_args *args, struct pl_layer *layer, s
     q->file = args->file;
     q->report = args->report;
     q->writable = args->writable && !args->snapshot;
-    q->unsafe = args->unsafe;
     if (load(q, args, e) < 0 || prepare(q, args, e) < 0) {
         qcow2_close(q);
         return -1;

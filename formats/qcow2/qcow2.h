@@ -16,8 +16,8 @@
  *   5. the clusters of the pending list, which nothing points at any more, lose their reference.
  * So: an entry on disk never points at a cluster whose reference is not on disk, and a cluster is
  * never handed out again while an entry on disk may still point at it.  A crash between two steps
- * leaks space and does nothing else.  An image opened `unsafe` takes the same steps without the
- * syncs.  A cache full of dirty slices causes a write-back, nothing else does but flush. */
+ * leaks space and does nothing else.  A cache full of dirty slices causes a write-back, nothing else
+ * does but flush. */
 #ifndef PL_FORMATS_QCOW2_QCOW2_H
 #define PL_FORMATS_QCOW2_QCOW2_H
 
@@ -47,7 +47,7 @@ struct qcow2 {
     struct pl_storage *file; /* the core's */
     struct pl_storage *data; /* guest clusters: `file`, or the external data file (owned) */
     const struct pl_report *report;
-    bool writable, unsafe, snapshot_view;
+    bool writable, snapshot_view;
     uint32_t cluster_size, cluster_bits;
     uint32_t l2_entry_size; /* 8, or 16 with extended L2 entries */
     uint32_t l2_entries;    /* of one table */

@@ -70,7 +70,6 @@ int rig_open(struct rig *rig, struct pl_err *e)
         .file = rig->st,
         .writable = true,
         .check_only = rig->check_only,
-        .unsafe = rig->unsafe,
         .cache_bytes = rig->cache_bytes,
         .report = rig->report,
         .open_file = open_data_file,

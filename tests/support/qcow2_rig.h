@@ -12,7 +12,6 @@ struct rig {
     struct pl_storage *data; /* external data file, null: none; the caller's */
     const uint8_t *parent;   /* what the parent has; null: zeros */
     uint64_t parent_len;
-    bool unsafe;
     bool check_only;
     uint32_t cache_bytes;
     const struct pl_report *report;
