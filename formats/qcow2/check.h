@@ -19,10 +19,11 @@ struct qcow2_tally {
  * an L2 table lies there. */
 #define QCOW2_TABLE_ACTIVE (UINT32_C(1) << 31)    /* the active L1 table is among them */
 #define QCOW2_TABLE_BAD (UINT32_C(1) << 30)       /* it has entries that contradict the format */
-#define QCOW2_TABLE_STRUCTURE (UINT32_C(1) << 29) /* header, L1, refcount or snapshot table: no L2 table */
+#define QCOW2_TABLE_STRUCTURE (UINT32_C(1) << 29) /* header, L1 or snapshot table: no L2 table */
 #define QCOW2_TABLE_WALKED (UINT32_C(1) << 28)
 #define QCOW2_TABLE_FLAGS_SEEN (UINT32_C(1) << 27) /* its copied flags were checked */
-#define QCOW2_TABLE_COUNT (QCOW2_TABLE_FLAGS_SEEN - 1)
+#define QCOW2_TABLE_ALIEN (UINT32_C(1) << 26)      /* bad, and something else is known to be there */
+#define QCOW2_TABLE_COUNT (QCOW2_TABLE_ALIEN - 1)
 
 enum qcow2_finding {
     QCOW2_LEAK,

@@ -22,10 +22,7 @@ static const char *const lost = "the L2 table that it named is gone";
 /* Whether the table that the pass before found there is garbage inside something else. */
 static bool is_alien(const struct qcow2_check *c, uint64_t cluster)
 {
-    uint32_t table = c->before ? qcow2_tally_get(&c->before->tables, cluster) : 0;
-
-    return table & QCOW2_TABLE_BAD &&
-           qcow2_tally_get(&c->before->refs, cluster) != (table & QCOW2_TABLE_COUNT);
+    return c->before && qcow2_tally_get(&c->before->tables, cluster) & QCOW2_TABLE_ALIEN;
 }
 
 /* Notes an L2 table that `times` L1 entries name. */
@@ -252,7 +249,8 @@ static int mark_snapshots(struct qcow2_check *c, const struct lists *l, struct p
     return 0;
 }
 
-/* Notes where the image's own tables are, so that nothing else is believed to be there. */
+/* Notes where the image's own tables are, so that nothing else is believed to be there.  Not the refcount
+ * structure: it can be made anew, so what claims to be there wins. */
 static int mark_all(struct qcow2_check *c, const struct lists *l, struct pl_err *e)
     PL_NEEDS(&c->q->lock)
 {
@@ -260,16 +258,9 @@ static int mark_all(struct qcow2_check *c, const struct lists *l, struct pl_err 
 
     if (qcow2_mark_structure(c, 0, c->q->cluster_size, e) < 0 ||
         qcow2_mark_structure(c, h->l1_table_offset, (uint64_t)h->l1_size * 8, e) < 0 ||
-        qcow2_mark_structure(c, h->snapshots_offset, l->snapshot_bytes, e) < 0 ||
-        qcow2_mark_structure(c, h->refcount_table_offset,
-                             (uint64_t)h->refcount_table_clusters << c->q->cluster_bits, e) < 0 ||
-        mark_snapshots(c, l, e) < 0)
+        qcow2_mark_structure(c, h->snapshots_offset, l->snapshot_bytes, e) < 0)
         return -1;
-    for (uint32_t i = 0; i < c->q->refcount_table_size; i++)
-        if (c->q->refcount_table[i] &&
-            qcow2_mark_structure(c, c->q->refcount_table[i], c->q->cluster_size, e) < 0)
-            return -1;
-    return 0;
+    return mark_snapshots(c, l, e);
 }
 
 /* The tables that the active L1 table names come first, in guest order. */
@@ -296,6 +287,21 @@ static int walk_tables(struct qcow2_check *c, struct pl_err *e) PL_NEEDS(&c->q->
     return 0;
 }
 
+/* Marks the bad tables that lie where other things were counted too. */
+static void mark_aliens(struct qcow2_check *c)
+{
+    for (uint64_t cluster = 0; cluster < c->tables.clusters; cluster++) {
+        uint32_t *page = c->tables.page[cluster / QCOW2_TALLY_PAGE];
+        uint32_t *table = page ? page + cluster % QCOW2_TALLY_PAGE : NULL;
+
+        if (!table)
+            cluster |= QCOW2_TALLY_PAGE - 1;
+        else if (*table & QCOW2_TABLE_BAD &&
+                 qcow2_tally_get(&c->refs, cluster) != (*table & QCOW2_TABLE_COUNT))
+            *table |= QCOW2_TABLE_ALIEN;
+    }
+}
+
 static int walk_lists(struct qcow2_check *c, const struct lists *l, struct pl_err *e)
     PL_NEEDS(&c->q->lock)
 {
@@ -311,9 +317,11 @@ static int walk_lists(struct qcow2_check *c, const struct lists *l, struct pl_er
         qcow2_count_range(c, q->header.snapshots_offset, l->snapshot_bytes, 1, e) < 0 ||
         walk_tables(c, e) < 0)
         return -1;
-    return qcow2_count_range(c, l->ext.bitmap_directory_offset, l->ext.bitmap_directory_size, 1, e) < 0
-               ? -1
-               : walk_bitmaps(c, l->bitmaps, l->bitmap_count, e);
+    if (qcow2_count_range(c, l->ext.bitmap_directory_offset, l->ext.bitmap_directory_size, 1, e) < 0 ||
+        walk_bitmaps(c, l->bitmaps, l->bitmap_count, e) < 0)
+        return -1;
+    mark_aliens(c);
+    return 0;
 }
 
 int qcow2_walk(struct qcow2_check *c, struct pl_err *e)
