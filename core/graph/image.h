@@ -19,7 +19,6 @@ struct pl_open_options {
     bool no_parent;   /* what the parent would say reads as zeros; the parent is not opened */
     bool force_share; /* read-only, without locks: the content may change meanwhile (qemu-img -U) */
     bool check_only;  /* open what `check` can work on, however damaged */
-    bool unsafe;      /* for a file that has no name yet: nothing is synced before pl_flush */
     const char *const *allowed_dirs; /* folders that parents and data files may come from, besides
                                         the image's own; null-terminated, or null */
     const struct pl_report *report;  /* warnings while opening; may be null */
