@@ -158,53 +158,36 @@ static int take_bytes(struct pl_convert_unit *unit, uint64_t from, uint64_t to, 
     return split(unit, from, to, e);
 }
 
-/* The bytes of a compressed unit that are taken over.  Formats that count them in whole sectors do
- * not say where a unit ends; the next one does where the two are neighbours in their file. */
-static uint32_t passed_len(const struct pl_extent *x, const struct pl_extent *next)
-{
-    if (next->state == PL_PACKED && next->st == x->st && next->off > x->off &&
-        next->off - x->off < x->packed_len)
-        return (uint32_t)(next->off - x->off);
-    return x->packed_len;
-}
-
-/* Whether the run at `at` is a compressed unit that the target can hold as it is, in len bytes: no
- * format keeps a unit that packing did not make smaller. */
+/* Whether the run at `at` is a compressed unit that the target can hold as it is: no format keeps a
+ * unit that packing did not make smaller. */
 static bool can_pass(const struct pl_convert_unit *unit, const struct pl_extent *x, uint64_t at,
-                     uint64_t image_at, uint32_t len)
+                     uint64_t image_at)
 {
     const struct pl_layer *target = &unit->job->target->layer;
     const uint64_t end = unit->job->source.size;
 
     return x->state == PL_PACKED && x->codec == target->codec && x->unit_len == target->unit_len &&
            x->unit_at == image_at && at % x->unit_len == 0 &&
-           x->len == PL_MIN(x->unit_len, end - at) && len < x->unit_len &&
-           len <= unit->job->window - unit->packed_used;
+           x->len == PL_MIN(x->unit_len, end - at) && x->packed_len < x->unit_len &&
+           x->packed_len <= unit->job->window - unit->packed_used;
 }
 
-/* Reads the compressed unit at `at` and sees whether those bytes of it can be unpacked: one that
- * cannot is read like plain data, which tells what is wrong with it. */
-static bool fetch(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x,
-                  uint32_t len)
-{
-    uint8_t *to = unit->packed + unit->packed_used;
-
-    return pl_storage_read_padded(x->st, x->off, to, len, NULL) == 0 &&
-           pl_unpack(unit->packer, to, len, unit->window + (at - unit->at), x->unit_len, NULL) == 0;
-}
-
-/* Takes over what fetch read. */
-static int pass(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x, uint32_t len,
+/* Takes the compressed bytes over unseen: all that the unit may occupy, which for formats that count
+ * whole sectors is a little more than it does. */
+static int pass(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x,
                 struct pl_err *e)
 {
     uint8_t *to = unit->packed + unit->packed_used;
-    struct pl_piece *piece = pl_convert_add_piece(unit, PL_PIECE_PACKED, at, x->len, e);
+    struct pl_piece *piece;
 
+    if (pl_storage_read_padded(x->st, x->off, to, x->packed_len, e) < 0)
+        return -1;
+    piece = pl_convert_add_piece(unit, PL_PIECE_PACKED, at, x->len, e);
     if (!piece)
         return -1;
     piece->bytes = to;
-    piece->packed_len = len;
-    unit->packed_used += len;
+    piece->packed_len = x->packed_len;
+    unit->packed_used += x->packed_len;
     unit->job->passed += x->len;
     return 0;
 }
@@ -212,36 +195,22 @@ static int pass(struct pl_convert_unit *unit, uint64_t at, const struct pl_exten
 /* Passes compressed units through; what lies between them is read. */
 static int work_passing(struct pl_convert_unit *unit, struct pl_err *e)
 {
-    struct pl_convert_job *job = unit->job;
-    struct pl_located here = { 0 }, next = { 0 };
-    uint64_t image_at = 0, next_at, plain = 0, off = 0;
+    uint64_t plain = 0; /* start of what was not passed since the last unit that was */
 
-    if (pl_disk_locate(&job->source, unit->at, unit->len, &here, &image_at, e) < 0)
-        return -1;
-    while (off < unit->len) {
-        const uint64_t behind = off + here.extent.len;
-        uint32_t len;
+    for (uint64_t off = 0; off < unit->len;) {
+        struct pl_located located;
+        uint64_t image_at;
 
-        next.extent.state = PL_ZERO;
-        if (unit->at + behind < job->source.size &&
-            pl_disk_locate(&job->source, unit->at + behind,
-                           PL_MIN(job->window, job->source.size - unit->at - behind), &next,
-                           &next_at, e) < 0)
+        if (pl_disk_locate(&unit->job->source, unit->at + off, unit->len - off, &located, &image_at,
+                           e) < 0)
             return -1;
-        len = passed_len(&here.extent, &next.extent);
-        if (can_pass(unit, &here.extent, unit->at + off, image_at, len)) {
-            if (take_bytes(unit, plain, off, e) < 0)
+        if (can_pass(unit, &located.extent, unit->at + off, image_at)) {
+            if (take_bytes(unit, plain, off, e) < 0 ||
+                pass(unit, unit->at + off, &located.extent, e) < 0)
                 return -1;
-            plain = off;
-            if (fetch(unit, unit->at + off, &here.extent, len)) {
-                if (pass(unit, unit->at + off, &here.extent, len, e) < 0)
-                    return -1;
-                plain = behind;
-            }
+            plain = off + located.extent.len;
         }
-        off = behind;
-        here = next;
-        image_at = next_at;
+        off += located.extent.len;
     }
     return take_bytes(unit, plain, unit->len, e);
 }

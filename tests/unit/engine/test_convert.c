@@ -300,8 +300,8 @@ static void an_image_is_not_created_over_its_own_parent(void **state)
 
 /* ---- damage ---- */
 
-/* A compressed unit that cannot be unpacked is an error, also where it would only be taken over;
- * with `salvage` it becomes zeros, and the rest is copied. */
+/* A compressed unit that cannot be unpacked is taken over unseen, but verifying finds it; with
+ * `salvage` it becomes zeros, and the rest is copied. */
 static void damaged_units_are_noticed(void **state)
 {
     const size_t len = 5 * 65536;
@@ -328,7 +328,9 @@ static void damaged_units_are_noticed(void **state)
     write_file(packed, file, file_len);
 
     img = open_disk(packed, "qcow2", false);
+    request.verify = true;
     FAILS(PL_E_CORRUPT, "compressed", pl_convert(&img, 1, to, &request, NULL, &e));
+    request.verify = false;
     request.salvage = true;
     OK(pl_convert(&img, 1, to, &request, NULL, &e));
     memset(bytes, 0, 65536);
