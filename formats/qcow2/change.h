@@ -66,6 +66,10 @@ int qcow2_cover(struct qcow2 *q, uint64_t first, uint64_t count,
 int qcow2_add_own_block(struct qcow2 *q, uint64_t cluster,
                         struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
 
+/* Gives up the refcount block in the last cluster in use when it counts nothing but itself.  1: it did; 0. */
+int qcow2_drop_own_block(struct qcow2 *q, uint64_t cluster,
+                         struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+
 /* ---- flush.c ---- */
 /* Stops a change of an image that is read-only or broken. */
 int qcow2_check_writable(const struct qcow2 *q, struct pl_err *e) PL_CHECK;

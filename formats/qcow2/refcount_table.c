@@ -157,6 +157,24 @@ int qcow2_add_own_block(struct qcow2 *q, uint64_t cluster, struct pl_err *e)
     return add_block(q, index, cluster, e);
 }
 
+int qcow2_drop_own_block(struct qcow2 *q, uint64_t cluster, struct pl_err *e)
+{
+    uint64_t index = cluster / q->refcounts_per_block, count;
+
+    if (index >= q->refcount_table_size ||
+        q->refcount_table[index] != cluster << q->cluster_bits)
+        return 0;
+    for (uint64_t i = index * q->refcounts_per_block; i < cluster; i++) {
+        if (qcow2_refcount(q, i, &count, e) < 0)
+            return -1;
+        if (count)
+            return 0;
+    }
+    set_entry(q, index, 0);
+    pl_table_cache_drop(q->refcount_cache, cluster << q->cluster_bits, q->cluster_size);
+    return 1;
+}
+
 /* A place outside the run for block `index`, which describes a part of the run and does not exist yet. */
 static int add_block_outside(struct qcow2 *q, uint64_t index, uint64_t first, uint64_t count,
                              struct pl_err *e) PL_NEEDS(&q->lock)

@@ -232,20 +232,35 @@ static int drop_tables(struct qcow2 *q, struct pl_err *e) PL_NEEDS(&q->lock)
     return 0;
 }
 
+/* How many clusters the file needs; refcount blocks at its end that count only themselves are given up. */
+static int clusters_in_use(struct qcow2 *q, uint64_t *clusters, struct pl_err *e)
+    PL_NEEDS(&q->lock)
+{
+    for (*clusters = q->file_end >> q->cluster_bits; *clusters > 1; --*clusters) {
+        uint64_t count;
+        int r = 0;
+
+        if (qcow2_refcount(q, *clusters - 1, &count, e) < 0)
+            return -1;
+        if (count)
+            r = qcow2_drop_own_block(q, *clusters - 1, e);
+        if (r < 0)
+            return -1;
+        if (count && r == 0)
+            break;
+    }
+    return 0;
+}
+
 /* Cuts the file behind its last cluster in use. */
 static int cut_file(struct qcow2 *q, struct pl_err *e) PL_NEEDS(&q->lock)
 {
-    uint64_t clusters = q->file_end >> q->cluster_bits, count = 0;
+    uint64_t clusters;
 
     if (q->file->device)
         return 0;
-    while (clusters > 1) {
-        if (qcow2_refcount(q, clusters - 1, &count, e) < 0)
-            return -1;
-        if (count)
-            break;
-        clusters--;
-    }
+    if (clusters_in_use(q, &clusters, e) < 0 || qcow2_write_back(q, true, e) < 0)
+        return -1;
     q->file_end = clusters << q->cluster_bits;
     return pl_storage_size(q->file) > q->file_end ? pl_storage_resize(q->file, q->file_end, e) : 0;
 }
@@ -287,6 +302,8 @@ int qcow2_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preal
         r = size > old ? grow(q, size, e) : shrink_to(q, size, e);
     pl_lock_drop(&q->lock);
     old = pl_round_up(old, q->cluster_size);
+    if (qcow2_data_file_raw(q) && prealloc == PL_PREALLOC_OFF)
+        prealloc = PL_PREALLOC_METADATA; /* no cluster of a raw data file is ever unallocated */
     if (r == 0 && prealloc != PL_PREALLOC_OFF && size > old)
         r = preallocate(q, old, size - old, prealloc, e);
     return r == 0 ? qcow2_flush(q, e) : -1;

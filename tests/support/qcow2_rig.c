@@ -182,7 +182,7 @@ static int write_some(struct rig *rig, uint64_t at, const uint8_t *buf, uint64_t
 int rig_write(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struct pl_err *e)
 {
     for (const uint8_t *p = buf; len;) {
-        uint64_t done;
+        uint64_t done = 0;
 
         if (write_some(rig, at, p, len, &done, e) < 0)
             return -1;
