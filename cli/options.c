@@ -145,7 +145,8 @@ static int set(struct parser *p, const struct pl_opt *opt, const char *value, st
     return refuse(p, opt, e);
 }
 
-/* The argument behind the option that was just read, whatever it looks like; null: there is none. */
+/* The argument behind the option that was just read, whatever it looks like; null: there is none.
+ */
 static const char *next_argument(struct parser *p)
 {
     return *p->next ? *p->next++ : NULL;

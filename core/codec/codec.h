@@ -38,7 +38,8 @@ void pl_codec_close(struct pl_codec_state *state);
 const struct pl_codec *pl_codec_of(const struct pl_codec_state *state);
 
 /* Packs len bytes into dst, which has room for *packed_len bytes (less than len is usual).  1: does
- * not fit, keep it unpacked; 0: *packed_len bytes were written; -1.  The result depends on the bytes and the level alone. */
+ * not fit, keep it unpacked; 0: *packed_len bytes were written; -1.  The result depends on the
+ * bytes and the level alone. */
 int pl_pack(struct pl_codec_state *state, const void *src, size_t len, void *dst,
             size_t *packed_len, struct pl_err *e) PL_CHECK;
 

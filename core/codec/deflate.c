@@ -17,8 +17,8 @@
 
 /* Chosen against what zlib makes at its default level with the 4 KiB window (qemu-img), units of
  * 64 KiB: on 2 GiB of a file system with programs and texts 1 is 1.2 % smaller at a fifth of the
- * work, 2 is 5 % smaller at a third; on a few kinds of data 1 is up to 2 % bigger.  Short units leave
- * the longer window nothing to win, so there it takes a better search. */
+ * work, 2 is 5 % smaller at a third; on a few kinds of data 1 is up to 2 % bigger.  Short units
+ * leave the longer window nothing to win, so there it takes a better search. */
 #define LEVEL_DEFAULT 1
 #define LEVEL_DEFAULT_SHORT 6
 #define SHORT_UNIT (32 * 1024) /* bytes; shorter ones are short */
@@ -42,8 +42,8 @@ struct frame {
 
 static const struct frame *frame_of(const struct deflate_state *ds)
 {
-    static const struct frame raw = { libdeflate_deflate_compress,
-                                      libdeflate_deflate_decompress_ex, -MAX_WBITS };
+    static const struct frame raw = { libdeflate_deflate_compress, libdeflate_deflate_decompress_ex,
+                                      -MAX_WBITS };
     static const struct frame zlib = { libdeflate_zlib_compress, libdeflate_zlib_decompress_ex,
                                        MAX_WBITS };
 

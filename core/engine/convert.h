@@ -21,12 +21,13 @@ struct pl_convert_options {
     bool salvage;              /* --salvage: unreadable parts are read as zeros, with a warning */
     bool bitmaps;              /* --bitmaps: copy the persistent bitmaps of the (one) source */
     bool skip_broken_bitmaps;
-    bool unsynced;  /* qemu-img's -t unsafe: leave it to the host when a new image reaches the disk */
+    bool
+        unsynced; /* qemu-img's -t unsafe: leave it to the host when a new image reaches the disk */
     bool no_share; /* never share blocks with the source (qemu-img's default: copy-range off) */
     /* Read the result again and compare.  Compressed units that are taken over as they are get
      * unpacked only then. */
-    bool verify;   /* read the result again and compare; compressed units that are taken over as
-                      they are get unpacked only then */
+    bool verify; /* read the result again and compare; compressed units that are taken over as
+                    they are get unpacked only then */
     const char *checksum; /* digest of the guest's bytes: an algorithm's name; null: none */
     bool reproducible;
     unsigned workers;    /* threads; 0: one a processor */

@@ -172,8 +172,8 @@ static bool can_pass(const struct pl_convert_unit *unit, const struct pl_extent 
            x->packed_len <= unit->job->window - unit->packed_used;
 }
 
-/* Takes the compressed bytes over unseen: all that the unit may occupy, which for formats that count
- * whole sectors is a little more than it does. */
+/* Takes the compressed bytes over unseen: all that the unit may occupy, which for formats that
+ * count whole sectors is a little more than it does. */
 static int pass(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x,
                 struct pl_err *e)
 {

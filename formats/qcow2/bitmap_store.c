@@ -1,10 +1,12 @@
-/* bitmap_store.c - writes persistent bitmaps, and tells those that record writes that they miss some.
+/* bitmap_store.c - writes persistent bitmaps, and tells those that record writes that they miss
+ * some.
  *
- * Order: bits and bitmap table, then a new directory, synced; then the header points at it; then what the old
- * directory alone pointed at is free.
+ * Order: bits and bitmap table, then a new directory, synced; then the header points at it; then
+ * what the old directory alone pointed at is free.
  *
- * What platter writes is not recorded in bitmaps.  Before the first change of an image the bitmaps that record
- * writes are marked in_use, which tells everybody that they are incomplete; disabled ones stay as they are. */
+ * What platter writes is not recorded in bitmaps.  Before the first change of an image the bitmaps
+ * that record writes are marked in_use, which tells everybody that they are incomplete; disabled
+ * ones stay as they are. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +23,8 @@
 
 /* ---- before the first change ---- */
 
-/* Features that only say "nobody changed this behind my back" stop saying it when platter does not know them. */
+/* Features that only say "nobody changed this behind my back" stop saying it when platter does not
+ * know them. */
 int qcow2_clear_autoclear(struct qcow2 *q, uint64_t bits, struct pl_err *e)
 {
     if (!(q->header.autoclear_features & bits))
@@ -53,7 +56,8 @@ int qcow2_before_change(struct qcow2 *q, struct pl_err *e)
     if (qcow2_clear_autoclear(q, ~QCOW2_AUTOCLEAR_KNOWN, e) < 0)
         return -1;
     if (qcow2_load_bitmaps(q, false, &list, &count, NULL) < 0) {
-        pl_warn(q->report, "the directory of bitmaps is damaged: all bitmaps are marked inconsistent");
+        pl_warn(q->report,
+                "the directory of bitmaps is damaged: all bitmaps are marked inconsistent");
         if (qcow2_clear_autoclear(q, QCOW2_AUTOCLEAR_BITMAPS, e) < 0)
             return -1;
     }
@@ -82,8 +86,10 @@ static int check_bitmap(const struct qcow2 *q, const struct pl_bitmap *b, size_t
     if (!pl_is_pow2(b->granularity) ||
         pl_log2(b->granularity) < QCOW2_BITMAP_GRANULARITY_BITS_MIN ||
         pl_log2(b->granularity) > QCOW2_BITMAP_GRANULARITY_BITS_MAX)
-        return pl_fail(e, PL_E_INVALID, "a granularity of %" PRIu64 " bytes is no power of two "
-                       "from 512 bytes to 2 GiB", b->granularity);
+        return pl_fail(e, PL_E_INVALID,
+                       "a granularity of %" PRIu64 " bytes is no power of two "
+                       "from 512 bytes to 2 GiB",
+                       b->granularity);
     bytes = pl_div_up(pl_div_up(q->header.size, b->granularity), 8);
     if (bytes > QCOW2_BITMAP_BYTES_MAX)
         return pl_fail(e, PL_E_LIMIT, "%" PRIu64 " bytes of bits are more than %" PRIu64, bytes,
@@ -172,8 +178,8 @@ static void append_entry(const struct pl_bitmap *bitmap, const struct qcow2_bitm
     size_t name_len = strlen(bitmap->name);
     struct qcow2_bitmap_entry entry = *place;
 
-    entry.flags = (bitmap->in_use ? QCOW2_BITMAP_IN_USE : 0) |
-                  (bitmap->enabled ? QCOW2_BITMAP_AUTO : 0);
+    entry.flags =
+        (bitmap->in_use ? QCOW2_BITMAP_IN_USE : 0) | (bitmap->enabled ? QCOW2_BITMAP_AUTO : 0);
     entry.type = QCOW2_BITMAP_TYPE_DIRTY;
     entry.granularity_bits = (uint8_t)pl_log2(bitmap->granularity);
     entry.name_size = (uint16_t)name_len;
@@ -189,15 +195,18 @@ static int write_directory(struct qcow2 *q, const struct directory *d,
 {
     *ext = (struct qcow2_bitmaps_ext){ .nb_bitmaps = d->count, .bitmap_directory_size = d->len };
     if (d->count > QCOW2_BITMAPS_MAX || d->len > QCOW2_BITMAP_DIRECTORY_BYTES_MAX)
-        return pl_fail(e, PL_E_LIMIT, "%" PRIu32 " bitmaps in a directory of %" PRIu64 " bytes are too "
-                       "many", d->count, d->len);
+        return pl_fail(e, PL_E_LIMIT,
+                       "%" PRIu32 " bitmaps in a directory of %" PRIu64 " bytes are too "
+                       "many",
+                       d->count, d->len);
     if (qcow2_allocate_clusters(q, pl_div_up(d->len, q->cluster_size), true,
                                 &ext->bitmap_directory_offset, NULL, e) < 0)
         return -1;
     return pl_storage_write(q->file, ext->bitmap_directory_offset, d->raw, d->len, e);
 }
 
-/* Whether the extension's data lie in one sector of the header, so that a change of them cannot be torn. */
+/* Whether the extension's data lie in one sector of the header, so that a change of them cannot be
+ * torn. */
 static bool in_one_sector(const struct qcow2 *q, const struct qcow2_extension *wanted)
 {
     uint64_t at = q->header.header_length + QCOW2_EXT_HEAD;
@@ -211,8 +220,8 @@ static bool in_one_sector(const struct qcow2 *q, const struct qcow2_extension *w
     return at % QCOW2_SECTOR + QCOW2_BITMAPS_EXT_BYTES <= QCOW2_SECTOR;
 }
 
-/* Makes the header point at a directory that is on disk.  Where that changes more than one sector, the extension
- * says nothing meanwhile. */
+/* Makes the header point at a directory that is on disk.  Where that changes more than one sector,
+ * the extension says nothing meanwhile. */
 static int point_at(struct qcow2 *q, const struct qcow2_bitmaps_ext *ext, struct pl_err *e)
     PL_NEEDS(&q->lock)
 {
@@ -278,8 +287,8 @@ static int store(struct qcow2 *q, const struct qcow2_bitmap *list, size_t count,
 
     if (found < 0)
         return -1;
-    raw = d.raw = calloc(1, old.bitmap_directory_size + QCOW2_BITMAP_ENTRY_BYTES +
-                                sizeof bitmap->name + 8);
+    raw = d.raw =
+        calloc(1, old.bitmap_directory_size + QCOW2_BITMAP_ENTRY_BYTES + sizeof bitmap->name + 8);
     if (!raw)
         return pl_fail(e, PL_E_NOMEM, "no memory for the directory");
     if (keep_others(q, list, count, bitmap->name, &d, e) < 0)

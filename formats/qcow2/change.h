@@ -2,9 +2,11 @@
  *
  * Rules that all of them follow, besides the order on disk in qcow2.h:
  *   - references first: a cluster is referenced before an entry points at it in memory;
- *   - entry first: an old cluster is put on the pending list only after the entry that pointed at it was
- *     changed in memory, because any later call on a cache may write back and free what is pending;
- *   - a failure between two such steps leaks space; one between two entries of one call sets q->broken. */
+ *   - entry first: an old cluster is put on the pending list only after the entry that pointed at
+ * it was changed in memory, because any later call on a cache may write back and free what is
+ * pending;
+ *   - a failure between two such steps leaks space; one between two entries of one call sets
+ * q->broken. */
 #ifndef PL_FORMATS_QCOW2_CHANGE_H
 #define PL_FORMATS_QCOW2_CHANGE_H
 
@@ -37,38 +39,43 @@ static inline bool qcow2_extended(const struct qcow2 *q)
 /* ---- refcount.c ---- */
 /* Reads and writes the i-th count of `bits` bits in the bytes of a refcount block. */
 uint64_t qcow2_count_get(const uint8_t *bytes, uint32_t bits, uint64_t i);
+/* Sets it. */
 void qcow2_count_put(uint8_t *bytes, uint32_t bits, uint64_t i, uint64_t count);
-/* Byte offset of the refcount block for a cluster, 0: there is none.  PL_E_CORRUPT: a broken entry. */
-int qcow2_refcount_block(const struct qcow2 *q, uint64_t cluster, uint64_t *off,
-                         struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+/* Byte offset of the refcount block for a cluster, 0: there is none.  PL_E_CORRUPT: a broken entry.
+ */
+int qcow2_refcount_block(const struct qcow2 *q, uint64_t cluster, uint64_t *off, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
 
 /* ---- free_clusters.c ---- */
 /* A run of clusters without references. */
 struct qcow2_run {
-    uint64_t first, count; /* cluster numbers; count 0: `first` is free but has no refcount block yet */
+    uint64_t first,
+        count; /* cluster numbers; count 0: `first` is free but has no refcount block yet */
 };
 /* The first run from cluster `from` on: up to `want` clusters that have refcount blocks, or with
  * `contiguous` exactly `want`, refcount blocks or not. */
 int qcow2_find_free(struct qcow2 *q, uint64_t from, uint64_t want, bool contiguous,
                     struct qcow2_run *run, struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
-/* PL_E_CORRUPT when bytes that are about to be overwritten are header, L1, refcount or snapshot table. */
-int qcow2_guard_metadata(const struct qcow2 *q, uint64_t off, uint64_t len,
-                         struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+/* PL_E_CORRUPT when bytes that are about to be overwritten are header, L1, refcount or snapshot
+ * table. */
+int qcow2_guard_metadata(const struct qcow2 *q, uint64_t off, uint64_t len, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
 /* Makes room for n more pending runs, so that qcow2_free_later cannot fail n times. */
 int qcow2_pending_room(struct qcow2 *q, size_t n, struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
 
 /* ---- refcount_table.c ---- */
-/* Makes sure that all of [first, first + count) has refcount blocks, none of them inside it.  1: blocks
- * were made or the table has grown, look for room again; 0: nothing was missing. */
-int qcow2_cover(struct qcow2 *q, uint64_t first, uint64_t count,
-                struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+/* Makes sure that all of [first, first + count) has refcount blocks, none of them inside it.  1:
+ * blocks were made or the table has grown, look for room again; 0: nothing was missing. */
+int qcow2_cover(struct qcow2 *q, uint64_t first, uint64_t count, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
 /* Makes the missing refcount block for free cluster `cluster`, in that very cluster. */
-int qcow2_add_own_block(struct qcow2 *q, uint64_t cluster,
-                        struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+int qcow2_add_own_block(struct qcow2 *q, uint64_t cluster, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
 
-/* Gives up the refcount block in the last cluster in use when it counts nothing but itself.  1: it did; 0. */
-int qcow2_drop_own_block(struct qcow2 *q, uint64_t cluster,
-                         struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+/* Gives up the refcount block in the last cluster in use when it counts nothing but itself.  1: it
+ * did; 0. */
+int qcow2_drop_own_block(struct qcow2 *q, uint64_t cluster, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
 
 /* ---- flush.c ---- */
 /* Stops a change of an image that is read-only or broken. */
@@ -91,17 +98,17 @@ struct qcow2_l2_view {
     uint32_t count;   /* entries to the end of the slice, or of the missing table */
 };
 /* The entries as they are. */
-int qcow2_l2_look(struct qcow2 *q, uint64_t index, struct qcow2_l2_view *view,
-                  struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
-/* Entries that may be changed: makes a missing table, copies one that a snapshot shares.  Room on the
- * pending list for `view->count` runs is there.  The caller calls qcow2_l2_changed. */
-int qcow2_l2_open(struct qcow2 *q, uint64_t index, struct qcow2_l2_view *view,
-                  struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+int qcow2_l2_look(struct qcow2 *q, uint64_t index, struct qcow2_l2_view *view, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
+/* Entries that may be changed: makes a missing table, copies one that a snapshot shares.  Room on
+ * the pending list for `view->count` runs is there.  The caller calls qcow2_l2_changed. */
+int qcow2_l2_open(struct qcow2 *q, uint64_t index, struct qcow2_l2_view *view, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
 /* The entries of the view change: to be called before anything else touches the cache. */
 void qcow2_l2_changed(struct qcow2 *q, const struct qcow2_l2_view *view) PL_NEEDS(&q->lock);
 /* Puts the clusters that an entry refers to, which no table shows any more, on the pending list. */
-int qcow2_release(struct qcow2 *q, struct qcow2_entry entry, bool discard,
-                  struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+int qcow2_release(struct qcow2 *q, struct qcow2_entry entry, bool discard, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
 /* Host clusters that a compressed unit touches. */
 void qcow2_packed_clusters(const struct qcow2 *q, uint64_t word, uint64_t *off, uint64_t *count);
 
@@ -112,13 +119,12 @@ int qcow2_allocate_subclusters(struct qcow2 *q, uint64_t at, uint64_t len, struc
 /* The entry once [at, at + len) of its guest cluster lies in host cluster `off`. */
 struct qcow2_entry qcow2_linked_entry(const struct qcow2 *q, struct qcow2_entry old, uint64_t at,
                                       uint64_t len, uint64_t off);
-/* Bits 0 - 31: the subclusters of the guest cluster of `at` that [at, at + len) covers wholly; the end of
- * the disk covers all that follows. */
+/* Bits 0 - 31: the subclusters of the guest cluster of `at` that [at, at + len) covers wholly; the
+ * end of the disk covers all that follows. */
 uint32_t qcow2_subcluster_mask(const struct qcow2 *q, uint64_t at, uint64_t len);
-/* Gives a guest cluster whose bytes are in shared or packed room a cluster of its own with the same content,
- * and shows that.  With extended entries it may have no bytes yet. */
-int qcow2_unshare(struct qcow2 *q, uint64_t index,
-                  struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+/* Gives a guest cluster whose bytes are in shared or packed room a cluster of its own with the same
+ * content, and shows that.  With extended entries it may have no bytes yet. */
+int qcow2_unshare(struct qcow2 *q, uint64_t index, struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
 
 /* ---- write.c ---- */
 /* What link and cancel must know of a place that is not packed. */
@@ -129,9 +135,9 @@ int qcow2_whole_granules(const struct qcow2 *q, uint64_t at, uint64_t *len, uint
 
 /* ---- zero.c ---- */
 enum qcow2_punch { QCOW2_PUNCH_KEEP, QCOW2_PUNCH_UNMAP, QCOW2_PUNCH_DISCARD, QCOW2_PUNCH_FORGET };
-/* Zeroes (KEEP, UNMAP) or discards whole clusters; FORGET makes them unallocated whatever the parent
- * has.  1: the version cannot express it. */
-int qcow2_punch(struct qcow2 *q, uint64_t at, uint64_t len, enum qcow2_punch how,
-                struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+/* Zeroes (KEEP, UNMAP) or discards whole clusters; FORGET makes them unallocated whatever the
+ * parent has.  1: the version cannot express it. */
+int qcow2_punch(struct qcow2 *q, uint64_t at, uint64_t len, enum qcow2_punch how, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
 
 #endif

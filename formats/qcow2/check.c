@@ -1,7 +1,7 @@
 /* check.c - whether an image's tables are sound: the driver's check.
  *
- * A check is one pass.  A repair is passes in turn, one that finds and one that mends, until nothing is left or
- * mending no longer helps. */
+ * A check is one pass.  A repair is passes in turn, one that finds and one that mends, until
+ * nothing is left or mending no longer helps. */
 #include "formats/qcow2/check.h"
 
 #include <inttypes.h>

@@ -11,8 +11,8 @@
 static void found_broken(struct qcow2_check *c, const char *what, uint64_t index, uint64_t value)
 {
     c->rebuild = true;
-    qcow2_found(c, c->blind ? QCOW2_ERROR_KEPT : QCOW2_ERROR, "refcount block %" PRIu64 " %s (%" PRIx64 ")",
-                index, what, value);
+    qcow2_found(c, c->blind ? QCOW2_ERROR_KEPT : QCOW2_ERROR,
+                "refcount block %" PRIu64 " %s (%" PRIx64 ")", index, what, value);
 }
 
 /* Whether the entry of the refcount table can be a refcount block. */
@@ -98,8 +98,8 @@ static int load_block(struct walk *w, uint64_t index, struct pl_err *e)
     if (store_block(w, e) < 0)
         return -1;
     w->index = index;
-    w->usable = !entry || (is_block(c, entry) &&
-                           qcow2_tally_get(&c->refs, entry >> q->cluster_bits) == 1);
+    w->usable =
+        !entry || (is_block(c, entry) && qcow2_tally_get(&c->refs, entry >> q->cluster_bits) == 1);
     w->off = w->usable ? entry : 0;
     if (!w->off)
         return 0;
@@ -140,7 +140,8 @@ static void compare_one(struct walk *w, uint64_t cluster)
     }
 }
 
-/* The first cluster from `cluster` on that belongs to another block or another page of the tally. */
+/* The first cluster from `cluster` on that belongs to another block or another page of the tally.
+ */
 static uint64_t segment_end(const struct qcow2_check *c, uint64_t cluster)
 {
     uint64_t block = pl_round_down(cluster, c->q->refcounts_per_block) + c->q->refcounts_per_block;
@@ -159,8 +160,8 @@ static bool is_empty(const struct qcow2_check *c, uint64_t cluster)
     return !is_block(c, entry) || qcow2_in_hole(c->q, entry);
 }
 
-/* Counts behind the end of the file, `count` clusters, in the block of its last cluster: they would be believed
- * when the file grows. */
+/* Counts behind the end of the file, `count` clusters, in the block of its last cluster: they would
+ * be believed when the file grows. */
 static void compare_behind(struct walk *w, uint64_t count)
 {
     const uint64_t per_block = w->c->q->refcounts_per_block;

@@ -96,13 +96,17 @@ static int check_packed(struct table *t, struct qcow2_entry *entry, struct pl_er
     }
     if (entry->bitmap) {
         t->bad = true;
-        if (qcow2_found(c, QCOW2_ERROR, "compressed cluster with non-zero subcluster allocation bitmap, "
-                        "entry=0x%" PRIx64, entry->word))
+        if (qcow2_found(c, QCOW2_ERROR,
+                        "compressed cluster with non-zero subcluster allocation bitmap, "
+                        "entry=0x%" PRIx64,
+                        entry->word))
             entry->bitmap = 0;
     }
     if (entry->word & QCOW2_COPIED &&
-        qcow2_found(c, QCOW2_ERROR, "coffset=0x%" PRIx64 ": copied flag must never be set for compressed "
-                    "clusters", off))
+        qcow2_found(c, QCOW2_ERROR,
+                    "coffset=0x%" PRIx64 ": copied flag must never be set for compressed "
+                    "clusters",
+                    off))
         entry->word &= ~QCOW2_COPIED;
     count_allocated(t, off, true);
     r = qcow2_count_range(c, off, len, t->times, e);
@@ -119,13 +123,17 @@ static void check_subclusters(struct table *t, struct qcow2_entry *entry, bool p
 
     if (!place && data) {
         t->bad = true;
-        if (qcow2_found(c, QCOW2_ERROR, "Unallocated cluster has non-zero subcluster allocation map: "
-                        "%" PRIx64, entry->bitmap))
+        if (qcow2_found(c, QCOW2_ERROR,
+                        "Unallocated cluster has non-zero subcluster allocation map: "
+                        "%" PRIx64,
+                        entry->bitmap))
             entry->bitmap = (uint64_t)zero << 32;
     } else if (data & zero) {
         t->bad = true;
-        if (qcow2_found(c, QCOW2_ERROR, "offset=%" PRIx64 ": Cluster has corrupted subcluster allocation "
-                        "bitmap %" PRIx64, entry->word & QCOW2_OFFSET_MASK, entry->bitmap))
+        if (qcow2_found(c, QCOW2_ERROR,
+                        "offset=%" PRIx64 ": Cluster has corrupted subcluster allocation "
+                        "bitmap %" PRIx64,
+                        entry->word & QCOW2_OFFSET_MASK, entry->bitmap))
             entry->bitmap = data | (uint64_t)(zero & ~data) << 32;
     }
 }
@@ -139,7 +147,8 @@ static void check_reserved(struct table *t, struct qcow2_entry *entry)
     if (!(entry->word & reserved))
         return;
     t->bad = true;
-    if (qcow2_found(t->c, QCOW2_ERROR, "found l2 entry with reserved bits set: %" PRIx64, entry->word))
+    if (qcow2_found(t->c, QCOW2_ERROR, "found l2 entry with reserved bits set: %" PRIx64,
+                    entry->word))
         entry->word &= ~reserved;
 }
 
@@ -157,14 +166,18 @@ static int check_standard(struct table *t, uint32_t i, struct qcow2_entry *entry
     count_allocated(t, off, false);
     if (qcow2_has_data_file(c->q)) {
         if (t->index != UINT64_MAX && off != (t->index + i) << c->q->cluster_bits)
-            qcow2_found(c, QCOW2_ERROR_KEPT, "offset=%" PRIx64 ": not the guest's offset, entry in a data "
-                        "file corrupted", off);
+            qcow2_found(c, QCOW2_ERROR_KEPT,
+                        "offset=%" PRIx64 ": not the guest's offset, entry in a data "
+                        "file corrupted",
+                        off);
         return 0;
     }
     if (off & (c->q->cluster_size - 1)) {
         t->bad = true;
-        r = qcow2_found(c, QCOW2_ERROR, "offset=%" PRIx64 ": Cluster is not properly aligned; L2 entry "
-                        "corrupted.", off);
+        r = qcow2_found(c, QCOW2_ERROR,
+                        "offset=%" PRIx64 ": Cluster is not properly aligned; L2 entry "
+                        "corrupted.",
+                        off);
     } else {
         r = qcow2_count_range(c, off, c->q->cluster_size, t->times, e);
     }
@@ -200,7 +213,10 @@ int qcow2_walk_table(struct qcow2_check *c, uint64_t off, uint64_t index, struct
 {
     uint64_t cluster = off >> c->q->cluster_bits;
     uint32_t noted = qcow2_tally_get(&c->tables, cluster), *flags;
-    struct table t = { .c = c, .off = off, .index = index, .active = noted & QCOW2_TABLE_ACTIVE,
+    struct table t = { .c = c,
+                       .off = off,
+                       .index = index,
+                       .active = noted & QCOW2_TABLE_ACTIVE,
                        .times = noted & QCOW2_TABLE_COUNT };
     int r;
 
@@ -248,8 +264,9 @@ static int check_data_flags(struct qcow2_check *c, struct table *t, struct pl_er
             continue;
         if (wanted == !!(entry.word & QCOW2_COPIED))
             continue;
-        if (qcow2_found(c, QCOW2_ERROR, "OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%"
-                        PRIu64, entry.word, count)) {
+        if (qcow2_found(c, QCOW2_ERROR,
+                        "OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
+                        entry.word, count)) {
             entry.word ^= QCOW2_COPIED;
             put_entry(t, i, entry);
         }
@@ -271,8 +288,10 @@ static int check_table_flags(struct qcow2_check *c, uint32_t i, struct pl_err *e
     if (!t.off || t.off & (q->cluster_size - 1) || !(noted & QCOW2_TABLE_COUNT))
         return 0;
     if (flag_wanted(c, t.off, &wanted, &count) == 0 && wanted != !!(q->l1[i] & QCOW2_COPIED) &&
-        qcow2_found(c, QCOW2_ERROR, "OFLAG_COPIED L2 cluster: l1_index=%" PRIu32 " l1_entry=%" PRIx64
-                    " refcount=%" PRIu64, i, q->l1[i], count)) {
+        qcow2_found(c, QCOW2_ERROR,
+                    "OFLAG_COPIED L2 cluster: l1_index=%" PRIu32 " l1_entry=%" PRIx64
+                    " refcount=%" PRIu64,
+                    i, q->l1[i], count)) {
         q->l1[i] ^= QCOW2_COPIED;
         q->l1_dirty[(uint64_t)i * 8 / QCOW2_SECTOR] = 1;
     }

@@ -8,7 +8,8 @@
 #include "formats/qcow2/check.h"
 
 #define TOLD_MAX 1000 /* findings told one by one */
-#define PAGES_MAX (UINT64_C(1) << 26) /* 512 MiB of pointers: a file of 2 PiB with clusters of 512 bytes */
+#define PAGES_MAX                                                                                  \
+    (UINT64_C(1) << 26) /* 512 MiB of pointers: a file of 2 PiB with clusters of 512 bytes */
 
 int qcow2_tally_make(struct qcow2_tally *t, uint64_t clusters, struct pl_err *e)
 {
@@ -20,8 +21,8 @@ int qcow2_tally_make(struct qcow2_tally *t, uint64_t clusters, struct pl_err *e)
                        clusters);
     t->page = calloc(pages ? pages : 1, sizeof *t->page);
     return t->page ? 0
-                   : pl_fail(e, PL_E_NOMEM, "no memory to count the references of %" PRIu64 " clusters",
-                             clusters);
+                   : pl_fail(e, PL_E_NOMEM,
+                             "no memory to count the references of %" PRIu64 " clusters", clusters);
 }
 
 void qcow2_tally_free(struct qcow2_tally *t)
@@ -91,7 +92,8 @@ static int count_cluster(struct qcow2_check *c, uint64_t cluster, uint32_t times
     uint32_t *n = qcow2_tally_at(&c->refs, cluster);
 
     if (!n)
-        return pl_fail(e, PL_E_NOMEM, "no memory to count the references of cluster %" PRIu64, cluster);
+        return pl_fail(e, PL_E_NOMEM, "no memory to count the references of cluster %" PRIu64,
+                       cluster);
     *n = times > UINT32_MAX - *n ? UINT32_MAX : *n + times;
     return 0;
 }
@@ -113,8 +115,10 @@ int qcow2_count_range(struct qcow2_check *c, uint64_t off, uint64_t len, uint32_
     if (!len)
         return 0;
     if (leaves_file(c, off, len))
-        return qcow2_found(c, QCOW2_ERROR, "counting reference for region exceeding the end of the file "
-                           "by one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64, off, len);
+        return qcow2_found(c, QCOW2_ERROR,
+                           "counting reference for region exceeding the end of the file "
+                           "by one cluster or more: offset 0x%" PRIx64 " size 0x%" PRIx64,
+                           off, len);
     for (uint64_t cluster = off >> bits; cluster <= (off + len - 1) >> bits; cluster++)
         if (count_cluster(c, cluster, times, e) < 0)
             return -1;

@@ -1,5 +1,5 @@
-/* check_walk.c - counts the references that header, L1 tables, snapshots and bitmaps hold, and finds the L2
- * tables. */
+/* check_walk.c - counts the references that header, L1 tables, snapshots and bitmaps hold, and
+ * finds the L2 tables. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -40,20 +40,27 @@ static int note_table(struct qcow2_check *c, uint64_t cluster, const struct l1 *
 }
 
 /* Checks one entry that names a table at `off`.  1: it must go; 0; -1. */
-static int check_l1_entry(struct qcow2_check *c, const struct l1 *l1, uint64_t off, struct pl_err *e)
+static int check_l1_entry(struct qcow2_check *c, const struct l1 *l1, uint64_t off,
+                          struct pl_err *e)
 {
     uint64_t cluster = off >> c->q->cluster_bits;
     int r;
 
     if (off & (c->q->cluster_size - 1))
-        return qcow2_found(c, QCOW2_ERROR, "l2_offset=%" PRIx64 ": Table is not cluster aligned; L1 "
-                           "entry corrupted", off);
+        return qcow2_found(c, QCOW2_ERROR,
+                           "l2_offset=%" PRIx64 ": Table is not cluster aligned; L1 "
+                           "entry corrupted",
+                           off);
     if (is_alien(c, cluster))
-        return qcow2_found(c, QCOW2_ERROR, "l2_offset=%" PRIx64 ": Not an L2 table but other data; L1 "
-                           "entry corrupted", off);
+        return qcow2_found(c, QCOW2_ERROR,
+                           "l2_offset=%" PRIx64 ": Not an L2 table but other data; L1 "
+                           "entry corrupted",
+                           off);
     if (qcow2_tally_get(&c->tables, cluster) & QCOW2_TABLE_STRUCTURE &&
-        qcow2_found(c, QCOW2_ERROR, "l2_offset=%" PRIx64 ": Table overlaps other metadata; L1 entry "
-                    "corrupted", off))
+        qcow2_found(c, QCOW2_ERROR,
+                    "l2_offset=%" PRIx64 ": Table overlaps other metadata; L1 entry "
+                    "corrupted",
+                    off))
         return 1;
     r = qcow2_count_range(c, off, c->q->cluster_size, l1->times, e);
     if (r != 0)
@@ -112,7 +119,8 @@ static int by_l1(const void *a, const void *b)
     return (x->l1_size > y->l1_size) - (x->l1_size < y->l1_size);
 }
 
-/* Something refers to clusters in a way that cannot be followed: no count can be called too high. */
+/* Something refers to clusters in a way that cannot be followed: no count can be called too high.
+ */
 static int go_blind(struct qcow2_check *c, const struct pl_err *why)
 {
     c->blind = true;
@@ -176,8 +184,8 @@ static int walk_bitmap(struct qcow2_check *c, const struct qcow2_bitmap *b, stru
         uint64_t off = table[i] & QCOW2_OFFSET_MASK;
 
         if (table[i] & QCOW2_BITMAP_TABLE_RESERVED || off & (c->q->cluster_size - 1))
-            qcow2_found(c, QCOW2_ERROR_KEPT, "bitmap table entry %" PRIu64 " (%" PRIx64 ") is corrupted", i,
-                        table[i]);
+            qcow2_found(c, QCOW2_ERROR_KEPT,
+                        "bitmap table entry %" PRIu64 " (%" PRIx64 ") is corrupted", i, table[i]);
         else if (off && qcow2_count_range(c, off, c->q->cluster_size, 1, e) < 0)
             return -1;
     }
@@ -249,8 +257,8 @@ static int mark_snapshots(struct qcow2_check *c, const struct lists *l, struct p
     return 0;
 }
 
-/* Notes where the image's own tables are, so that nothing else is believed to be there.  Not the refcount
- * structure: it can be made anew, so what claims to be there wins. */
+/* Notes where the image's own tables are, so that nothing else is believed to be there.  Not the
+ * refcount structure: it can be made anew, so what claims to be there wins. */
 static int mark_all(struct qcow2_check *c, const struct lists *l, struct pl_err *e)
     PL_NEEDS(&c->q->lock)
 {
@@ -317,7 +325,8 @@ static int walk_lists(struct qcow2_check *c, const struct lists *l, struct pl_er
         qcow2_count_range(c, q->header.snapshots_offset, l->snapshot_bytes, 1, e) < 0 ||
         walk_tables(c, e) < 0)
         return -1;
-    if (qcow2_count_range(c, l->ext.bitmap_directory_offset, l->ext.bitmap_directory_size, 1, e) < 0 ||
+    if (qcow2_count_range(c, l->ext.bitmap_directory_offset, l->ext.bitmap_directory_size, 1, e) <
+            0 ||
         walk_bitmaps(c, l->bitmaps, l->bitmap_count, e) < 0)
         return -1;
     mark_aliens(c);

@@ -1,8 +1,8 @@
 /* flush.c - the order in which changes reach the disk; see the steps at the top of qcow2.h.
  *
- * The refcount cache may be written at any time: what it holds is always at least what the tables on disk need,
- * because references are taken before an entry is made and given back only in step 5.  The L2 cache is written
- * by step 3 alone. */
+ * The refcount cache may be written at any time: what it holds is always at least what the tables
+ * on disk need, because references are taken before an entry is made and given back only in step 5.
+ * The L2 cache is written by step 3 alone. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,8 +47,8 @@ int qcow2_cover_file(struct qcow2 *q, struct pl_err *e)
 {
     if (q->file->device || pl_storage_size(q->file) >= q->file_end)
         return 0;
-    /* Threads that write to clusters they were given stay below file_end, which only grows under the lock: this
-     * cuts nothing off. */
+    /* Threads that write to clusters they were given stay below file_end, which only grows under
+     * the lock: this cuts nothing off. */
     return pl_storage_resize(q->file, q->file_end, e);
 }
 
@@ -129,8 +129,8 @@ static int write_dirty(struct qcow2 *q, const struct whole_table *t, struct pl_e
     return 0;
 }
 
-/* The cluster at `off` loses a reference; *left is what it still has.  A count that is 0 already says that the
- * image was damaged before: told, not followed. */
+/* The cluster at `off` loses a reference; *left is what it still has.  A count that is 0 already
+ * says that the image was damaged before: told, not followed. */
 static int drop_reference(struct qcow2 *q, uint64_t off, uint64_t *left, struct pl_err *e)
     PL_NEEDS(&q->lock)
 {
@@ -141,8 +141,10 @@ static int drop_reference(struct qcow2 *q, uint64_t off, uint64_t *left, struct 
         return -1;
     if (!count) {
         if (!q->miscounted)
-            pl_warn(q->report, "the cluster at 0x%" PRIx64 " was in use but not counted: the image "
-                    "should be checked and repaired", off);
+            pl_warn(q->report,
+                    "the cluster at 0x%" PRIx64 " was in use but not counted: the image "
+                    "should be checked and repaired",
+                    off);
         q->miscounted = true;
         return 0;
     }
@@ -150,7 +152,8 @@ static int drop_reference(struct qcow2 *q, uint64_t off, uint64_t *left, struct 
     return qcow2_reference(q, off, 1, -1, e);
 }
 
-/* Gives [off, off + len) back to the host, which may ignore or refuse it: it is free in the image anyway. */
+/* Gives [off, off + len) back to the host, which may ignore or refuse it: it is free in the image
+ * anyway. */
 static void give_back(struct qcow2 *q, uint64_t off, uint64_t len) PL_NEEDS(&q->lock)
 {
     uint64_t size = pl_storage_size(q->file);
@@ -159,7 +162,8 @@ static void give_back(struct qcow2 *q, uint64_t off, uint64_t len) PL_NEEDS(&q->
         return;
 }
 
-/* Frees the clusters of one run of the pending list; what is left of it after a failure is still right. */
+/* Frees the clusters of one run of the pending list; what is left of it after a failure is still
+ * right. */
 static int free_run(struct qcow2 *q, struct qcow2_free *run, struct pl_err *e) PL_NEEDS(&q->lock)
 {
     uint64_t unused = 0; /* bytes before run->off that can be given back */

@@ -1,7 +1,8 @@
 /* free_clusters.c - handing out clusters of the file, and taking them back.
  *
- * The lowest free cluster is handed out first, so that the same calls give the same file.  Clusters that lost
- * their last pointer wait on the pending list until nothing on disk shows them any more (qcow2.h). */
+ * The lowest free cluster is handed out first, so that the same calls give the same file.  Clusters
+ * that lost their last pointer wait on the pending list until nothing on disk shows them any more
+ * (qcow2.h). */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -29,9 +30,10 @@ int qcow2_guard_metadata(const struct qcow2 *q, uint64_t off, uint64_t len, stru
 
     for (size_t i = 0; i < PL_COUNT(tables); i++)
         if (overlaps(off, len, tables[i].off, tables[i].len)) {
-            pl_fail(e, PL_E_CORRUPT, "[0x%" PRIx64 ", +0x%" PRIx64 ") was to be overwritten, but %s "
-                    "lies there: the reference counts or L2 tables are wrong", off, len,
-                    tables[i].name);
+            pl_fail(e, PL_E_CORRUPT,
+                    "[0x%" PRIx64 ", +0x%" PRIx64 ") was to be overwritten, but %s "
+                    "lies there: the reference counts or L2 tables are wrong",
+                    off, len, tables[i].name);
             return pl_hint(e, "check and repair the image first");
         }
     return 0;
@@ -66,7 +68,8 @@ int qcow2_allocate_clusters(struct qcow2 *q, uint64_t want, bool contiguous, uin
     *off = run.first << q->cluster_bits;
     bytes = run.count << q->cluster_bits;
     if (!pl_add(*off, bytes, &end) || end > QCOW2_OFFSET_MASK + QCOW2_SECTOR)
-        return pl_fail(e, PL_E_LIMIT, "the file would grow past 64 PiB, the most that L2 entries "
+        return pl_fail(e, PL_E_LIMIT,
+                       "the file would grow past 64 PiB, the most that L2 entries "
                        "can address");
     if (qcow2_guard_metadata(q, *off, bytes, e) < 0 ||
         qcow2_reference(q, *off, run.count, 1, e) < 0)

@@ -1,4 +1,5 @@
-/* l2_change.c - L2 tables that may be changed: found, made, or copied from one that a snapshot shares. */
+/* l2_change.c - L2 tables that may be changed: found, made, or copied from one that a snapshot
+ * shares. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

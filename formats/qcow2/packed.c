@@ -1,8 +1,8 @@
 /* packed.c - room for compressed clusters.
  *
- * Units lie one behind the other, byte by byte; one that does not fit into the rest of a host cluster goes on in
- * the next one if that is free, else it begins anew in another.  A host cluster has one reference for each
- * unit that touches it. */
+ * Units lie one behind the other, byte by byte; one that does not fit into the rest of a host
+ * cluster goes on in the next one if that is free, else it begins anew in another.  A host cluster
+ * has one reference for each unit that touches it. */
 #include <inttypes.h>
 
 #include "core/base/checked.h"
@@ -17,8 +17,10 @@ static int packed_word(const struct qcow2 *q, uint64_t off, uint32_t len, uint64
     uint64_t sectors = (off + len - 1) / QCOW2_SECTOR - off / QCOW2_SECTOR;
 
     if (!pl_inside(off, len, limit))
-        return pl_fail(e, PL_E_LIMIT, "compressed clusters cannot lie past 0x%" PRIx64 " in a file with "
-                       "clusters of %" PRIu32 " bytes", limit, q->cluster_size);
+        return pl_fail(e, PL_E_LIMIT,
+                       "compressed clusters cannot lie past 0x%" PRIx64 " in a file with "
+                       "clusters of %" PRIu32 " bytes",
+                       limit, q->cluster_size);
     *word = QCOW2_PACKED | sectors << offset_bits | off;
     return 0;
 }
@@ -62,11 +64,12 @@ static int place_unit(struct qcow2 *q, uint32_t len, uint64_t *off, struct pl_er
 static int check_packed(const struct qcow2 *q, uint64_t at, uint32_t len, struct pl_err *e)
 {
     if (qcow2_has_data_file(q))
-        return pl_fail(e, PL_E_UNSUPPORTED, "an image with an external data file cannot hold "
+        return pl_fail(e, PL_E_UNSUPPORTED,
+                       "an image with an external data file cannot hold "
                        "compressed clusters");
     if (at % q->cluster_size || at >= q->header.size || !len || len > q->cluster_size)
-        return pl_fail(e, PL_E_INVALID, "a compressed cluster of %" PRIu32 " bytes at 0x%" PRIx64, len,
-                       at);
+        return pl_fail(e, PL_E_INVALID, "a compressed cluster of %" PRIu32 " bytes at 0x%" PRIx64,
+                       len, at);
     return 0;
 }
 

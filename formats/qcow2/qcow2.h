@@ -16,8 +16,8 @@
  *   5. the clusters of the pending list, which nothing points at any more, lose their reference.
  * So: an entry on disk never points at a cluster whose reference is not on disk, and a cluster is
  * never handed out again while an entry on disk may still point at it.  A crash between two steps
- * leaks space and does nothing else.  A cache full of dirty slices causes a write-back, nothing else
- * does but flush. */
+ * leaks space and does nothing else.  A cache full of dirty slices causes a write-back, nothing
+ * else does but flush. */
 #ifndef PL_FORMATS_QCOW2_QCOW2_H
 #define PL_FORMATS_QCOW2_QCOW2_H
 

@@ -1,8 +1,9 @@
 /* rebuild.c - a new refcount structure, for images whose own cannot be trusted.
  *
- * Blocks and table are written behind everything else, so that nothing is overwritten that a damaged table may
- * still have named; one write of the header then shows them.  The old structure is free space afterwards.
- * A device cannot grow: there the first free run large enough is taken. */
+ * Blocks and table are written behind everything else, so that nothing is overwritten that a
+ * damaged table may still have named; one write of the header then shows them.  The old structure
+ * is free space afterwards. A device cannot grow: there the first free run large enough is taken.
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@
 
 /* The new structure: the table, then its blocks, in one run of clusters. */
 struct structure {
-    uint64_t first;         /* cluster */
+    uint64_t first; /* cluster */
     uint64_t table_clusters;
     uint64_t blocks;
     uint64_t entries; /* of the table that are needed */
@@ -78,8 +79,10 @@ static int plan(const struct qcow2_check *c, struct structure *s, struct pl_err 
         s->entries = pl_div_up(PL_MAX(s->first + total, c->refs.clusters), q->refcounts_per_block);
         table = pl_div_up(8 * s->entries, q->cluster_size);
         if (table << q->cluster_bits > QCOW2_REFCOUNT_TABLE_BYTES_MAX)
-            return pl_fail(e, PL_E_LIMIT, "the reference counts of a file of %" PRIu64 " bytes need a table of "
-                           "more than 8 MiB", c->file_size);
+            return pl_fail(e, PL_E_LIMIT,
+                           "the reference counts of a file of %" PRIu64 " bytes need a table of "
+                           "more than 8 MiB",
+                           c->file_size);
         blocks = count_blocks(c, s);
         if (blocks <= s->blocks && table <= s->table_clusters)
             return 0;
@@ -95,13 +98,14 @@ static uint64_t count_of(const struct qcow2_check *c, const struct structure *s,
     return PL_MIN(qcow2_tally_get(&c->refs, cluster), c->q->refcount_max);
 }
 
-/* Writes the blocks that are needed and fills the table.  Blocks that the plan has too many of are written as
- * blocks for what follows the file. */
+/* Writes the blocks that are needed and fills the table.  Blocks that the plan has too many of are
+ * written as blocks for what follows the file. */
 static int write_blocks(const struct qcow2_check *c, const struct structure *s, uint64_t *table,
                         struct pl_err *e)
 {
     const struct qcow2 *q = c->q;
-    uint64_t per_block = q->refcounts_per_block, capacity = (s->table_clusters << q->cluster_bits) / 8;
+    uint64_t per_block = q->refcounts_per_block,
+             capacity = (s->table_clusters << q->cluster_bits) / 8;
     uint64_t next = s->first + s->table_clusters, left = s->blocks;
     PL_FREE uint8_t *bytes = pl_buffer(q->cluster_size);
 
@@ -138,8 +142,8 @@ static int show(struct qcow2 *q, const struct structure *s, uint64_t **table, ui
     q->refcount_table = pl_take(*table);
     q->refcount_table_dirty = pl_take(*dirty);
     q->refcount_table_size = (uint32_t)((s->table_clusters << q->cluster_bits) / 8);
-    q->file_end = PL_MAX(q->file_end,
-                         (s->first + s->table_clusters + s->blocks) << q->cluster_bits);
+    q->file_end =
+        PL_MAX(q->file_end, (s->first + s->table_clusters + s->blocks) << q->cluster_bits);
     pl_table_cache_drop(q->refcount_cache, 0, PL_OFFSET_MAX);
     return 0;
 }

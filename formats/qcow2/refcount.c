@@ -1,7 +1,7 @@
 /* refcount.c - the reference counts of host clusters.
  *
- * Specification: docs/interop/qcow2, "Host cluster management".  A count is 2^refcount_order bits wide;
- * counts narrower than a byte fill it from the lowest bit, wider ones are big endian. */
+ * Specification: docs/interop/qcow2, "Host cluster management".  A count is 2^refcount_order bits
+ * wide; counts narrower than a byte fill it from the lowest bit, wider ones are big endian. */
 #include <inttypes.h>
 
 #include "core/base/bytes.h"
@@ -57,8 +57,10 @@ int qcow2_refcount_block(const struct qcow2 *q, uint64_t cluster, uint64_t *off,
         return 0;
     entry = q->refcount_table[index];
     if (entry % q->cluster_size || entry > PL_OFFSET_MAX || (entry && entry >= q->file_end)) {
-        pl_fail(e, PL_E_CORRUPT, "refcount table entry %" PRIu64 ": block at 0x%" PRIx64
-                " is unaligned or outside the file", index, entry);
+        pl_fail(e, PL_E_CORRUPT,
+                "refcount table entry %" PRIu64 ": block at 0x%" PRIx64
+                " is unaligned or outside the file",
+                index, entry);
         return pl_hint(e, "check and repair the image first");
     }
     *off = entry;
@@ -114,10 +116,13 @@ static int add_one(struct qcow2 *q, const struct counts *c, uint64_t i, uint64_t
     uint64_t count = qcow2_count_get(c->slice, q->refcount_bits, c->first + i);
 
     if (delta < 0 && !count)
-        return pl_fail(e, PL_E_CORRUPT, "cluster %" PRIu64 " loses a reference but has none", cluster);
+        return pl_fail(e, PL_E_CORRUPT, "cluster %" PRIu64 " loses a reference but has none",
+                       cluster);
     if (delta > 0 && count == q->refcount_max)
-        return pl_fail(e, PL_E_LIMIT, "cluster %" PRIu64 " has %" PRIu64 " references, the most that "
-                       "%" PRIu32 " bits hold", cluster, count, q->refcount_bits);
+        return pl_fail(e, PL_E_LIMIT,
+                       "cluster %" PRIu64 " has %" PRIu64 " references, the most that "
+                       "%" PRIu32 " bits hold",
+                       cluster, count, q->refcount_bits);
     count = delta < 0 ? count - 1 : count + 1;
     qcow2_count_put(c->slice, q->refcount_bits, c->first + i, count);
     if (!count)
@@ -137,8 +142,10 @@ int qcow2_reference(struct qcow2 *q, uint64_t off, uint64_t count, int delta, st
         if (get_counts(q, cluster, &c, e) < 0)
             return -1;
         if (!c.slice && delta < 0)
-            return pl_fail(e, PL_E_CORRUPT, "cluster %" PRIu64 " loses a reference but has no "
-                           "refcount block", cluster);
+            return pl_fail(e, PL_E_CORRUPT,
+                           "cluster %" PRIu64 " loses a reference but has no "
+                           "refcount block",
+                           cluster);
         if (!c.slice) {
             if (qcow2_cover(q, cluster, count, e) < 0)
                 return -1;

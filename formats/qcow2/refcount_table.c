@@ -1,11 +1,12 @@
 /* refcount_table.c - refcount blocks and the refcount table that points at them; both grow.
  *
- * A refcount block is a cluster and so has a reference of its own, counted in a block: in itself where it can
- * lie in the range that it describes, else in one that is there already.
+ * A refcount block is a cluster and so has a reference of its own, counted in a block: in itself
+ * where it can lie in the range that it describes, else in one that is there already.
  *
- * The table grows by moving.  In memory it is enlarged first, which makes room for the blocks that describe
- * the new place; on disk: blocks, the whole table at its new place, the header, each synced; then the old place
- * is free.  Entries past the table's end on disk are not written before that (see qcow2_write_back). */
+ * The table grows by moving.  In memory it is enlarged first, which makes room for the blocks that
+ * describe the new place; on disk: blocks, the whole table at its new place, the header, each
+ * synced; then the old place is free.  Entries past the table's end on disk are not written before
+ * that (see qcow2_write_back). */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +32,8 @@ static int clear_block(struct qcow2 *q, uint64_t off, struct pl_err *e) PL_NEEDS
     return 0;
 }
 
-/* Makes the missing block number `index` in the free cluster `cluster`, whose own count is in that block or
- * in one that exists. */
+/* Makes the missing block number `index` in the free cluster `cluster`, whose own count is in that
+ * block or in one that exists. */
 static int add_block(struct qcow2 *q, uint64_t index, uint64_t cluster, struct pl_err *e)
     PL_NEEDS(&q->lock)
 {
@@ -68,12 +69,13 @@ static int move_table(struct qcow2 *q, uint64_t off, uint32_t clusters, struct p
     q->header.refcount_table_clusters = clusters;
     if (qcow2_write_header(q, e) < 0 || qcow2_sync(q, e) < 0)
         return -1;
-    memset(q->refcount_table_dirty, 0, pl_div_up((uint64_t)q->refcount_table_size * 8, QCOW2_SECTOR));
+    memset(q->refcount_table_dirty, 0,
+           pl_div_up((uint64_t)q->refcount_table_size * 8, QCOW2_SECTOR));
     return qcow2_free_later(q, old_off, old_clusters, false, e);
 }
 
-/* The fewest clusters, but more than `n`, of a table that counts the first `need` clusters of the file, itself
- * and its new blocks. */
+/* The fewest clusters, but more than `n`, of a table that counts the first `need` clusters of the
+ * file, itself and its new blocks. */
 static uint64_t table_clusters(const struct qcow2 *q, uint64_t n, uint64_t need)
 {
     uint64_t per_cluster = (uint64_t)q->cluster_size / 8 * q->refcounts_per_block;
@@ -118,8 +120,9 @@ static int next_table_clusters(const struct qcow2 *q, uint64_t need, uint64_t *c
     uint64_t least = table_clusters(q, old + 1, PL_MAX(need, used));
 
     if (q->growing || least > max) {
-        pl_fail(e, PL_E_LIMIT, "the refcount table would need %" PRIu64 " bytes, more than the %"
-                PRIu32 " MiB that it may have: the file cannot grow any more",
+        pl_fail(e, PL_E_LIMIT,
+                "the refcount table would need %" PRIu64 " bytes, more than the %" PRIu32
+                " MiB that it may have: the file cannot grow any more",
                 least << q->cluster_bits, QCOW2_REFCOUNT_TABLE_BYTES_MAX >> 20);
         return pl_hint(e, "convert to an image with larger clusters");
     }
@@ -161,8 +164,7 @@ int qcow2_drop_own_block(struct qcow2 *q, uint64_t cluster, struct pl_err *e)
 {
     uint64_t index = cluster / q->refcounts_per_block, count;
 
-    if (index >= q->refcount_table_size ||
-        q->refcount_table[index] != cluster << q->cluster_bits)
+    if (index >= q->refcount_table_size || q->refcount_table[index] != cluster << q->cluster_bits)
         return 0;
     for (uint64_t i = index * q->refcounts_per_block; i < cluster; i++) {
         if (qcow2_refcount(q, i, &count, e) < 0)
@@ -175,7 +177,8 @@ int qcow2_drop_own_block(struct qcow2 *q, uint64_t cluster, struct pl_err *e)
     return 1;
 }
 
-/* A place outside the run for block `index`, which describes a part of the run and does not exist yet. */
+/* A place outside the run for block `index`, which describes a part of the run and does not exist
+ * yet. */
 static int add_block_outside(struct qcow2 *q, uint64_t index, uint64_t first, uint64_t count,
                              struct pl_err *e) PL_NEEDS(&q->lock)
 {

@@ -1,8 +1,9 @@
-/* repair.c - mends what a check found, in an order in which every step by itself makes the image no worse:
- * entries that cannot be right are cut, then counts follow the references, then the copied flags follow the counts.
+/* repair.c - mends what a check found, in an order in which every step by itself makes the image no
+ * worse: entries that cannot be right are cut, then counts follow the references, then the copied
+ * flags follow the counts.
  *
- * Where something that may refer to clusters could not be followed ("blind"), counts are raised but never
- * lowered, and nothing is rebuilt. */
+ * Where something that may refer to clusters could not be followed ("blind"), counts are raised but
+ * never lowered, and nothing is rebuilt. */
 #include <inttypes.h>
 
 #include "core/base/checked.h"
@@ -20,7 +21,8 @@ static int reload(struct qcow2 *q, struct pl_err *e) PL_NEEDS(&q->lock)
     return 0;
 }
 
-/* A new refcount structure: the references are counted again, without the old one and without a word. */
+/* A new refcount structure: the references are counted again, without the old one and without a
+ * word. */
 static int rebuild(struct qcow2_check *c, struct pl_err *e) PL_NEEDS(&c->q->lock) PL_UNCHECKED;
 static int rebuild(struct qcow2_check *c, struct pl_err *e)
 {

@@ -1,9 +1,10 @@
 /* resize.c - a larger or a smaller virtual disk.
  *
- * Growing: what lies behind the old end in clusters that exist is zeroed, a longer L1 table is written to a new
- * place, all of that synced; then one write of the header's first sector shows size and table.
- * Shrinking: the header first, then clusters behind the new end lose their entries and are freed, then the file
- * is cut.  A crash in between leaves entries behind the disk's end, which growing removes. */
+ * Growing: what lies behind the old end in clusters that exist is zeroed, a longer L1 table is
+ * written to a new place, all of that synced; then one write of the header's first sector shows
+ * size and table. Shrinking: the header first, then clusters behind the new end lose their entries
+ * and are freed, then the file is cut.  A crash in between leaves entries behind the disk's end,
+ * which growing removes. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,25 +31,33 @@ static int refuse_bitmaps(struct qcow2 *q, struct pl_err *e)
     free(list);
     if (!count)
         return 0;
-    pl_fail(e, PL_E_UNSUPPORTED, "the image has %zu persistent bitmaps, which would have to change "
-            "their size with it", count);
+    pl_fail(e, PL_E_UNSUPPORTED,
+            "the image has %zu persistent bitmaps, which would have to change "
+            "their size with it",
+            count);
     return pl_hint(e, "remove the bitmaps first");
 }
 
 static int check_request(struct qcow2 *q, uint64_t size, bool shrink, struct pl_err *e)
 {
     if (size < q->header.size && !shrink) {
-        pl_fail(e, PL_E_INVALID, "shrinking from %" PRIu64 " to %" PRIu64 " bytes would lose what lies "
-                "behind", q->header.size, size);
+        pl_fail(e, PL_E_INVALID,
+                "shrinking from %" PRIu64 " to %" PRIu64 " bytes would lose what lies "
+                "behind",
+                q->header.size, size);
         return pl_hint(e, "shrink file systems and partitions first, then use --shrink");
     }
     if (size % QCOW2_SECTOR)
-        return pl_fail(e, PL_E_INVALID, "the new size of %" PRIu64 " bytes is no multiple of 512", size);
+        return pl_fail(e, PL_E_INVALID, "the new size of %" PRIu64 " bytes is no multiple of 512",
+                       size);
     if (size > PL_OFFSET_MAX || pl_div_up(size, table_bytes(q)) > QCOW2_L1_BYTES_MAX / 8)
-        return pl_fail(e, PL_E_LIMIT, "%" PRIu64 " bytes are more than clusters of %" PRIu32 " bytes "
-                       "allow", size, q->cluster_size);
+        return pl_fail(e, PL_E_LIMIT,
+                       "%" PRIu64 " bytes are more than clusters of %" PRIu32 " bytes "
+                       "allow",
+                       size, q->cluster_size);
     if (q->header.nb_snapshots && q->header.version < 3)
-        return pl_fail(e, PL_E_UNSUPPORTED, "an image of version 2 that has snapshots cannot be resized: "
+        return pl_fail(e, PL_E_UNSUPPORTED,
+                       "an image of version 2 that has snapshots cannot be resized: "
                        "its snapshots do not record their own size");
     return refuse_bitmaps(q, e);
 }
@@ -104,8 +113,8 @@ static int zero_behind(struct qcow2 *q, uint64_t size, struct pl_err *e) PL_NEED
     return from < to && qcow2_punch(q, from, to - from, QCOW2_PUNCH_FORGET, e) < 0 ? -1 : 0;
 }
 
-/* An external data file grows with the disk, by zeros.  A raw one is the disk: it gets its very size, after
- * zeroing went to the end of the last cluster. */
+/* An external data file grows with the disk, by zeros.  A raw one is the disk: it gets its very
+ * size, after zeroing went to the end of the last cluster. */
 static int grow_data_file(struct qcow2 *q, uint64_t size, struct pl_err *e)
 {
     uint64_t old = q->header.size, now;
@@ -201,8 +210,7 @@ static int preallocate(struct qcow2 *q, uint64_t at, uint64_t len, enum pl_preal
 
         if (qcow2_allocate(q, at, PL_MIN(end - at, PREALLOCATE_AT_ONCE), &place, e) < 0)
             return -1;
-        if (place.fresh &&
-            (fill_room(&place, how, e) < 0 || qcow2_link(q, &place, e) < 0)) {
+        if (place.fresh && (fill_room(&place, how, e) < 0 || qcow2_link(q, &place, e) < 0)) {
             qcow2_cancel(q, &place);
             return pl_within(e, "preallocation");
         }
@@ -232,9 +240,9 @@ static int drop_tables(struct qcow2 *q, struct pl_err *e) PL_NEEDS(&q->lock)
     return 0;
 }
 
-/* How many clusters the file needs; refcount blocks at its end that count only themselves are given up. */
-static int clusters_in_use(struct qcow2 *q, uint64_t *clusters, struct pl_err *e)
-    PL_NEEDS(&q->lock)
+/* How many clusters the file needs; refcount blocks at its end that count only themselves are given
+ * up. */
+static int clusters_in_use(struct qcow2 *q, uint64_t *clusters, struct pl_err *e) PL_NEEDS(&q->lock)
 {
     for (*clusters = q->file_end >> q->cluster_bits; *clusters > 1; --*clusters) {
         uint64_t count;

@@ -1,10 +1,10 @@
 /* subclusters.c - room for subclusters: images with extended L2 entries.
  *
- * The unit of writing is the subcluster, that of room the cluster.  A guest cluster that is written whole gets
- * its cluster as any other does.  One that is written in part is given room first: its entry shows the new
- * cluster at once, with no subcluster allocated that was not before, so that threads that write other
- * subclusters of it find the same room.  What must move along (shared or compressed content) is copied
- * here, which is the one place where this driver moves guest bytes.
+ * The unit of writing is the subcluster, that of room the cluster.  A guest cluster that is written
+ * whole gets its cluster as any other does.  One that is written in part is given room first: its
+ * entry shows the new cluster at once, with no subcluster allocated that was not before, so that
+ * threads that write other subclusters of it find the same room.  What must move along (shared or
+ * compressed content) is copied here, which is the one place where this driver moves guest bytes.
  *
  * Specification: docs/interop/qcow2, "Extended L2 Entries". */
 #include <inttypes.h>
@@ -154,8 +154,8 @@ static bool is_allocated(const struct qcow2 *q, struct qcow2_entry entry, uint64
     return entry.bitmap >> ((at & (q->cluster_size - 1)) / q->subcluster_size) & 1;
 }
 
-/* The first guest address from `at` on, at most `end`, where another guest cluster or a subcluster in another
- * state begins. */
+/* The first guest address from `at` on, at most `end`, where another guest cluster or a subcluster
+ * in another state begins. */
 static uint64_t state_end(const struct qcow2 *q, struct qcow2_entry entry, uint64_t at,
                           uint64_t end)
 {
@@ -167,8 +167,8 @@ static uint64_t state_end(const struct qcow2 *q, struct qcow2_entry entry, uint6
     return PL_MIN(at, stop);
 }
 
-/* The run of subclusters from `at` on, at most len bytes, that are all allocated or all not, in room that
- * follows on itself. */
+/* The run of subclusters from `at` on, at most len bytes, that are all allocated or all not, in
+ * room that follows on itself. */
 static int own_run(struct qcow2 *q, uint64_t at, uint64_t len, struct pl_place *out,
                    struct pl_err *e) PL_NEEDS(&q->lock)
 {
@@ -194,7 +194,8 @@ static int own_run(struct qcow2 *q, uint64_t at, uint64_t len, struct pl_place *
     return qcow2_whole_granules(q, at, &out->len, q->subcluster_size, e);
 }
 
-/* How many guest clusters from `at` on are wholly inside [at, at + len) and have no room of their own. */
+/* How many guest clusters from `at` on are wholly inside [at, at + len) and have no room of their
+ * own. */
 static int whole_run(struct qcow2 *q, uint64_t at, uint64_t len, uint64_t *count, struct pl_err *e)
     PL_NEEDS(&q->lock)
 {

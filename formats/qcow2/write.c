@@ -1,8 +1,8 @@
 /* write.c - room for guest clusters, and the L2 entries that show it.
  *
- * Three kinds of room (enum qcow2_token): the cluster that the guest cluster has, when nobody shares it; the
- * cluster that a zeroed guest cluster kept; a new one.  A new one is referenced by allocate and shown
- * by link, which then puts what the entry showed before on the pending list.
+ * Three kinds of room (enum qcow2_token): the cluster that the guest cluster has, when nobody
+ * shares it; the cluster that a zeroed guest cluster kept; a new one.  A new one is referenced by
+ * allocate and shown by link, which then puts what the entry showed before on the pending list.
  *
  * With an external data file every guest cluster has its place from the start: its own offset. */
 #include <inttypes.h>
@@ -16,8 +16,10 @@ int qcow2_whole_granules(const struct qcow2 *q, uint64_t at, uint64_t *len, uint
     uint64_t whole = at + *len == q->header.size ? *len : pl_round_down(*len, granule);
 
     if (at % granule || !whole)
-        return pl_fail(e, PL_E_INVALID, "new room for [0x%" PRIx64 ", +0x%" PRIx64 ") was asked for, "
-                       "which is no whole number of %" PRIu32 " bytes", at, *len, granule);
+        return pl_fail(e, PL_E_INVALID,
+                       "new room for [0x%" PRIx64 ", +0x%" PRIx64 ") was asked for, "
+                       "which is no whole number of %" PRIu32 " bytes",
+                       at, *len, granule);
     *len = whole;
     return 0;
 }
@@ -48,9 +50,9 @@ static int look_at(const struct qcow2 *q, const struct qcow2_l2_view *view, uint
     return 0;
 }
 
-/* How many guest clusters from `index` on, at most `want`, are like the first, one after the other.  Those that need
- * new room are counted up to QCOW2_NEW_ROOM_MAX: free clusters may be few in a row, and what is looked at here
- * must not be looked at again for each of them. */
+/* How many guest clusters from `index` on, at most `want`, are like the first, one after the other.
+ * Those that need new room are counted up to QCOW2_NEW_ROOM_MAX: free clusters may be few in a row,
+ * and what is looked at here must not be looked at again for each of them. */
 static int like_run(struct qcow2 *q, uint64_t index, uint64_t want, struct spot *first,
                     uint64_t *count, struct pl_err *e) PL_NEEDS(&q->lock)
 {
@@ -104,7 +106,8 @@ static int allocate_clusters(struct qcow2 *q, uint64_t at, uint64_t len, struct 
     if (like_run(q, index, count, &first, &count, e) < 0)
         return -1;
     len = PL_MIN(len, (count << q->cluster_bits) - in);
-    *out = (struct pl_place){ .at = at, .st = q->data, .off = first.off + in, .token = first.token };
+    *out =
+        (struct pl_place){ .at = at, .st = q->data, .off = first.off + in, .token = first.token };
     out->fresh = first.token != QCOW2_IN_PLACE;
     if (out->fresh) {
         if (qcow2_whole_granules(q, at, &len, q->cluster_size, e) < 0)
@@ -127,7 +130,8 @@ int qcow2_allocate(void *state, uint64_t at, uint64_t len, struct pl_place *out,
     if (qcow2_begin_change(q, e) < 0)
         return -1;
     if (!len || !pl_inside(at, len, q->header.size))
-        return pl_fail(e, PL_E_LIMIT, "[0x%" PRIx64 ", +0x%" PRIx64 ") is outside the disk", at, len);
+        return pl_fail(e, PL_E_LIMIT, "[0x%" PRIx64 ", +0x%" PRIx64 ") is outside the disk", at,
+                       len);
     if (qcow2_extended(q))
         return qcow2_allocate_subclusters(q, at, len, out, e);
     return allocate_clusters(q, at, len, out, e);

@@ -1,11 +1,11 @@
 /* zero.c - ranges that read as zeros, and room given back.
  *
- * Version 3 says "zeros" in the L2 entry.  Version 2 cannot: there a cluster without room reads as zeros when there
- * is no parent, and otherwise zeros must be written.  A whole L2 table that does not exist reads as zeros
- * without a parent already: large ranges cost what their tables cost.
+ * Version 3 says "zeros" in the L2 entry.  Version 2 cannot: there a cluster without room reads as
+ * zeros when there is no parent, and otherwise zeros must be written.  A whole L2 table that does
+ * not exist reads as zeros without a parent already: large ranges cost what their tables cost.
  *
- * An external data file is zeroed itself where it must be readable on its own, or where room shall be
- * given back: its bytes then read as zeros before and after the entry changes. */
+ * An external data file is zeroed itself where it must be readable on its own, or where room shall
+ * be given back: its bytes then read as zeros before and after the entry changes. */
 #include <inttypes.h>
 
 #include "core/base/checked.h"
@@ -97,18 +97,18 @@ static bool same(struct qcow2_entry a, struct qcow2_entry b)
     return a.word == b.word && a.bitmap == b.bitmap;
 }
 
-/* Whether the entries from guest address `at` on need a change, and up to which address that answer holds: a
- * slice at most, or all that a missing table describes.  Checks the entries. */
-static int look_ahead(struct qcow2 *q, uint64_t at, uint64_t end, enum qcow2_punch how,
-                      uint64_t *stop, bool *change, struct pl_err *e) PL_NEEDS(&q->lock)
+/* Whether the entries of guest [at, *stop) need a change; *stop becomes the address up to which that
+ * answer holds: a slice at most, or all that a missing table describes.  Checks the entries. */
+static int look_ahead(struct qcow2 *q, uint64_t at, enum qcow2_punch how, uint64_t *stop,
+                      bool *change, struct pl_err *e) PL_NEEDS(&q->lock)
 {
     struct qcow2_l2_view view;
     uint64_t pos = at;
 
     if (qcow2_l2_look(q, at >> q->cluster_bits, &view, e) < 0)
         return -1;
-    *stop = PL_MIN(end, pl_round_down(at, q->cluster_size) +
-                            ((uint64_t)view.count << q->cluster_bits));
+    *stop = PL_MIN(*stop, pl_round_down(at, q->cluster_size) +
+                              ((uint64_t)view.count << q->cluster_bits));
     *change = !view.entries && !may_forget(q, how);
     for (uint32_t i = 0; view.entries && pos < *stop; i++) {
         struct piece p = piece_at(q, pos, *stop, how);
@@ -123,8 +123,8 @@ static int look_ahead(struct qcow2 *q, uint64_t at, uint64_t end, enum qcow2_pun
     return 0;
 }
 
-/* Changes the entries of one slice from *at on, up to `stop`.  A compressed cluster that is punched in part
- * is unpacked first; then the slice is looked up again. */
+/* Changes the entries of one slice from *at on, up to `stop`.  A compressed cluster that is punched
+ * in part is unpacked first; then the slice is looked up again. */
 static int punch_slice(struct qcow2 *q, uint64_t *at, uint64_t stop, enum qcow2_punch how,
                        struct pl_err *e) PL_NEEDS(&q->lock)
 {
@@ -160,10 +160,10 @@ int qcow2_punch(struct qcow2 *q, uint64_t at, uint64_t len, enum qcow2_punch how
         pl_storage_zero(q->data, at, len, e) < 0)
         return -1;
     while (at < end) {
-        uint64_t stop;
+        uint64_t stop = end;
         bool change;
 
-        if (look_ahead(q, at, end, how, &stop, &change, e) < 0)
+        if (look_ahead(q, at, how, &stop, &change, e) < 0)
             return -1;
         while (change && at < stop)
             if (punch_slice(q, &at, stop, how, e) < 0)
@@ -179,7 +179,8 @@ static int check_range(const struct qcow2 *q, uint64_t at, uint64_t len, struct 
     uint64_t whole = len;
 
     if (!pl_inside(at, len, q->header.size))
-        return pl_fail(e, PL_E_LIMIT, "[0x%" PRIx64 ", +0x%" PRIx64 ") is outside the disk", at, len);
+        return pl_fail(e, PL_E_LIMIT, "[0x%" PRIx64 ", +0x%" PRIx64 ") is outside the disk", at,
+                       len);
     if (!len)
         return 0;
     if (qcow2_whole_granules(q, at, &whole, q->subcluster_size, e) < 0)

@@ -1,9 +1,10 @@
 /* A crash at any instant of random work on qcow2 images.
  *
- * A run makes a few hundred changes of the file.  Then the file is taken as it could be after a crash at each of them:
- * what was not yet synced is there, is missing, is torn between sectors, or came in another order.  Each such file
- * must open, its tables must be sound (space may be lost), and every sector must hold what the last flush
- * promised or something newer.  From some of them the work goes on.
+ * A run makes a few hundred changes of the file.  Then the file is taken as it could be after a
+ * crash at each of them: what was not yet synced is there, is missing, is torn between sectors, or
+ * came in another order.  Each such file must open, its tables must be sound (space may be lost),
+ * and every sector must hold what the last flush promised or something newer.  From some of them
+ * the work goes on.
  *
  * CRASH_SEED and CRASH_STEPS in the environment choose another run. */
 #include <errno.h>
@@ -27,8 +28,8 @@
 
 #define KIB UINT64_C(1024)
 #define FILE_LIMIT (64 << 20)
-#define RUNS 2  /* of each shape, with other seeds */
-#define CUTS 6  /* files for each instant: nothing lost, all lost, four random ones */
+#define RUNS 2 /* of each shape, with other seeds */
+#define CUTS 6 /* files for each instant: nothing lost, all lost, four random ones */
 #define PARENT_VALUE 7
 #define SIZE_CELL(r) ((r)->sectors) /* the history's cell for the size of the disk, in sectors */
 
@@ -56,13 +57,13 @@ static const struct shape {
     { "extended L2 entries over a parent", "cluster_size=16k,extended_l2=on", 512 * KIB, 120,
       .parent = true, .packed = true },
     { "growing and shrinking", "cluster_size=512", 192 * KIB, 150, .packed = true, .resize = true },
-    { "growing and shrinking with extended L2 entries", "cluster_size=16k,extended_l2=on", 512 * KIB,
-      120, .packed = true, .resize = true },
+    { "growing and shrinking with extended L2 entries", "cluster_size=16k,extended_l2=on",
+      512 * KIB, 120, .packed = true, .resize = true },
     { "bitmaps", "cluster_size=1k", 192 * KIB, 120, .packed = true, .bitmaps = true },
-    { "tables and clusters shared with a snapshot", "cluster_size=1k", 256 * KIB, 120, .packed = true,
-      .snapshot = true },
-    { "extended L2 entries, shared with a snapshot", "cluster_size=16k,extended_l2=on", 512 * KIB, 120,
+    { "tables and clusters shared with a snapshot", "cluster_size=1k", 256 * KIB, 120,
       .packed = true, .snapshot = true },
+    { "extended L2 entries, shared with a snapshot", "cluster_size=16k,extended_l2=on", 512 * KIB,
+      120, .packed = true, .snapshot = true },
 };
 
 struct run {
@@ -203,8 +204,10 @@ static void do_resize(struct run *r)
     from = PL_MIN(old, size) / HISTORY_SECTOR;
     history_set(r->history, SIZE_CELL(r), 1, size / HISTORY_SECTOR, op);
     history_set(r->history, from, r->sectors - from, 0, op);
-    if (!done(r, pl_qcow2.resize(r->rig.layer.state, size, true,
-                                 below(r, 4) ? PL_PREALLOC_OFF : PL_PREALLOC_METADATA, &e), &e))
+    if (!done(r,
+              pl_qcow2.resize(r->rig.layer.state, size, true,
+                              below(r, 4) ? PL_PREALLOC_OFF : PL_PREALLOC_METADATA, &e),
+              &e))
         return;
     history_flushed(r->history, history_mark(r->history), now(r)); /* resize flushes */
     r->rig.layer.size = size;
@@ -272,9 +275,10 @@ static void check_sectors(struct run *r, struct rig *rig, uint64_t op, uint64_t 
         if (history_allows(r->history, i, bytes, op))
             continue;
         memcpy(&value, bytes, sizeof value);
-        fail_msg("crash after operation %llu (seed %llu): sector %llu holds what is like value %llx",
-                 (unsigned long long)op, (unsigned long long)seed, (unsigned long long)i,
-                 (unsigned long long)value);
+        fail_msg(
+            "crash after operation %llu (seed %llu): sector %llu holds what is like value %llx",
+            (unsigned long long)op, (unsigned long long)seed, (unsigned long long)i,
+            (unsigned long long)value);
     }
 }
 
@@ -367,7 +371,8 @@ static void make_image(struct run *r, struct pl_storage **out)
         must(rig_write(&r->rig, 0, r->buf, r->sectors / 4 * HISTORY_SECTOR, &e), &e);
         must(rig_write_packed(&r->rig, r->sectors / 4 * HISTORY_SECTOR,
                               r->buf + r->sectors / 4 * HISTORY_SECTOR,
-                              r->sectors / 4 * HISTORY_SECTOR, &e), &e);
+                              r->sectors / 4 * HISTORY_SECTOR, &e),
+             &e);
         history_set(r->history, 0, r->sectors / 2, 3, 0);
         must(pl_qcow2.flush(r->rig.layer.state, &e), &e);
         rig_close(&r->rig);
@@ -502,16 +507,16 @@ int main(void)
     size_t count = 0;
 
     for (size_t i = 0; i < PL_COUNT(shapes); i++)
-        tests[count++] = (struct CMUnitTest){
-            .name = shapes[i].name, .test_func = crash_shape, .initial_state = (void *)&shapes[i]
-        };
+        tests[count++] = (struct CMUnitTest){ .name = shapes[i].name,
+                                              .test_func = crash_shape,
+                                              .initial_state = (void *)&shapes[i] };
     for (size_t i = 0; i < PL_COUNT(shapes); i++) {
         if (shapes[i].dense)
             continue;
         snprintf(names[i], sizeof names[i], "failing changes: %s", shapes[i].name);
-        tests[count++] = (struct CMUnitTest){
-            .name = names[i], .test_func = fail_shape, .initial_state = (void *)&shapes[i]
-        };
+        tests[count++] = (struct CMUnitTest){ .name = names[i],
+                                              .test_func = fail_shape,
+                                              .initial_state = (void *)&shapes[i] };
     }
     return _cmocka_run_group_tests("crash_qcow2", tests, count, NULL, NULL);
 }

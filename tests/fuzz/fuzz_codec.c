@@ -1,5 +1,5 @@
-/* Compressed units from strangers: the first byte says which codec and how long a unit is meant to be.
- * What can be packed again must come back the same. */
+/* Compressed units from strangers: the first byte says which codec and how long a unit is meant to
+ * be. What can be packed again must come back the same. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* Random operations through the public interface, against a plain copy in memory: write, zero,
  * discard, flush, resize, reopen, over parents shorter and longer than the disk.  A discarded byte
- * may become zero or stay, so the model takes over which it was.  At the end qemu-img reads the same
- * bytes and finds no error.
+ * may become zero or stay, so the model takes over which it was.  At the end qemu-img reads the
+ * same bytes and finds no error.
  *
  * The seed is printed; SEED=n repeats a run, STEPS=n makes it longer. */
 #include <setjmp.h>
@@ -33,8 +33,8 @@ struct kind {
 static const struct kind kinds[] = {
     { "raw", "raw", NULL, 3000000, 0 },
     { "qcow2, defaults", "qcow2", NULL, 4 << 20, 0 },
-    { "qcow2, clusters of 512 bytes, one-bit refcounts", "qcow2", "cluster_size=512,refcount_bits=1",
-      300 * 512, 0 },
+    { "qcow2, clusters of 512 bytes, one-bit refcounts", "qcow2",
+      "cluster_size=512,refcount_bits=1", 300 * 512, 0 },
     { "qcow2, clusters of 4 KiB, 64-bit refcounts, short parent", "qcow2",
       "cluster_size=4k,refcount_bits=64", 1234432, 700 * 512 },
     { "qcow2, version 2, parent", "qcow2", "compat=0.10,cluster_size=8k", 2 << 20, 2 << 20 },

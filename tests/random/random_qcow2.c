@@ -1,5 +1,5 @@
-/* Random changes to qcow2 images of many shapes, against a model of the disk in memory; in the end qemu-img
- * must find the image sound and the same content in it.
+/* Random changes to qcow2 images of many shapes, against a model of the disk in memory; in the end
+ * qemu-img must find the image sound and the same content in it.
  *
  * RANDOM_SEED and RANDOM_STEPS in the environment choose another run. */
 #include <setjmp.h>
@@ -34,8 +34,8 @@ static const struct shape {
       "cluster_size=512,refcount_bits=64", 3 * MIB, 3000, .packed = true, .cache_bytes = 1 },
     { "clusters of 512 bytes, counts of 1 bit", "cluster_size=512,refcount_bits=1", 3 * MIB, 3000,
       .packed = true },
-    { "clusters of 4 KiB, counts of 2 bits, over a parent", "cluster_size=4k,refcount_bits=2", 6 * MIB,
-      3000, .parent = true, .packed = true },
+    { "clusters of 4 KiB, counts of 2 bits, over a parent", "cluster_size=4k,refcount_bits=2",
+      6 * MIB, 3000, .parent = true, .packed = true },
     { "clusters of 4 KiB, counts of 4 bits, zstd",
       "cluster_size=4k,refcount_bits=4,compression_type=zstd", 6 * MIB, 3000, .packed = true },
     { "version 2", "compat=0.10,cluster_size=4k", 6 * MIB, 3000, .packed = true },
@@ -88,7 +88,8 @@ static void fill_random(struct run *r, uint64_t len)
     }
 }
 
-/* A range of sectors, mostly short, sometimes of whole clusters, sometimes to the end of the disk. */
+/* A range of sectors, mostly short, sometimes of whole clusters, sometimes to the end of the disk.
+ */
 static void choose(struct run *r, uint64_t *at, uint64_t *len)
 {
     uint64_t cluster = r->rig.layer.cluster_size, unit = below(r, 2) ? cluster : 512;
@@ -179,8 +180,9 @@ static void do_cancel(struct run *r)
     if (!r->shape->packed)
         return;
     at = pl_round_down(at, r->rig.layer.cluster_size);
-    must(pl_qcow2.allocate_packed(r->rig.layer.state, at, 100 + (uint32_t)below(r, 300), &place, &e),
-         &e);
+    must(
+        pl_qcow2.allocate_packed(r->rig.layer.state, at, 100 + (uint32_t)below(r, 300), &place, &e),
+        &e);
     pl_qcow2.cancel(r->rig.layer.state, &place);
 }
 
@@ -362,7 +364,8 @@ static void end(struct run *r)
 static void run_shape(void **state)
 {
     struct run r = { .shape = *state };
-    uint64_t seed = number_from("RANDOM_SEED", 1), steps = number_from("RANDOM_STEPS", r.shape->steps);
+    uint64_t seed = number_from("RANDOM_SEED", 1),
+             steps = number_from("RANDOM_STEPS", r.shape->steps);
 
     print_message("# RANDOM_SEED=%llu\n", (unsigned long long)seed);
     r.random = seed;
@@ -383,8 +386,8 @@ int main(void)
     free(folder);
 
     for (size_t i = 0; i < PL_COUNT(shapes); i++)
-        tests[i] = (struct CMUnitTest){
-            .name = shapes[i].name, .test_func = run_shape, .initial_state = (void *)&shapes[i]
-        };
+        tests[i] = (struct CMUnitTest){ .name = shapes[i].name,
+                                        .test_func = run_shape,
+                                        .initial_state = (void *)&shapes[i] };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

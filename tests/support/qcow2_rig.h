@@ -1,5 +1,6 @@
-/* qcow2_rig.h - a qcow2 image in any storage, driven the way the core drives it: the driver locates,
- * the rig moves the bytes.  One thread at a time, but for rig_write on granules that are apart. */
+/* qcow2_rig.h - a qcow2 image in any storage, driven the way the core drives it: the driver
+ * locates, the rig moves the bytes.  One thread at a time, but for rig_write on granules that are
+ * apart. */
 #ifndef TESTS_SUPPORT_QCOW2_RIG_H
 #define TESTS_SUPPORT_QCOW2_RIG_H
 
@@ -18,8 +19,8 @@ struct rig {
     struct pl_layer layer; /* while open */
 };
 
-/* Makes an image of `size` in rig->st; `options` as for -o ("" for none), with a parent named "parent" if
- * rig->parent.  Leaves it closed. */
+/* Makes an image of `size` in rig->st; `options` as for -o ("" for none), with a parent named
+ * "parent" if rig->parent.  Leaves it closed. */
 int rig_create(struct rig *rig, const char *options, uint64_t size, struct pl_err *e) PL_CHECK;
 
 /* Opens for writing. */
@@ -31,12 +32,12 @@ void rig_close(struct rig *rig);
 int rig_read(struct rig *rig, uint64_t at, void *buf, uint64_t len, struct pl_err *e) PL_CHECK;
 
 /* Any range; what a granule has besides is kept. */
-int rig_write(struct rig *rig, uint64_t at, const void *buf, uint64_t len,
-              struct pl_err *e) PL_CHECK;
+int rig_write(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struct pl_err *e)
+    PL_CHECK;
 
 /* Whole units, packed as well as they can be; those that cannot are written plain. */
-int rig_write_packed(struct rig *rig, uint64_t at, const void *buf, uint64_t len,
-                     struct pl_err *e) PL_CHECK;
+int rig_write_packed(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struct pl_err *e)
+    PL_CHECK;
 
 /* Checks without repair, in a pass of its own; findings go to *result. */
 int rig_check(struct rig *rig, enum pl_repair repair, struct pl_check_result *result,

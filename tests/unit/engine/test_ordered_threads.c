@@ -1,4 +1,5 @@
-/* Units that run on several threads take effect in their order, and a failure ends the whole job. */
+/* Units that run on several threads take effect in their order, and a failure ends the whole job.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -151,7 +152,8 @@ static void stops_when_asked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        { "units are placed in order with any number of workers", places_in_order, NULL, NULL, NULL },
+        { "units are placed in order with any number of workers", places_in_order, NULL, NULL,
+          NULL },
         { "a failing unit ends the job with its error", failure_ends_the_job, NULL, NULL, NULL },
         { "a job stops when its caller asks", stops_when_asked, NULL, NULL, NULL },
     };

@@ -186,8 +186,8 @@ static void qemu_img_reads_them(void **state)
     must(rig_dump(rig.st, path, &e), &e);
     snprintf(command, sizeof command,
              "qemu-img check -q %s && qemu-img bitmap --add -g 4k %s mix && "
-             "qemu-img bitmap --merge one --merge two %s mix && qemu-img check -q %s", path, path, path,
-             path);
+             "qemu-img bitmap --merge one --merge two %s mix && qemu-img check -q %s",
+             path, path, path, path);
     assert_int_equal(system(command), 0);
     free(path);
     end(&rig);

@@ -1,5 +1,5 @@
-/* Checks of sound and of damaged images: the numbers are qemu-img's, a repair leaves nothing to find and makes
- * nothing worse. */
+/* Checks of sound and of damaged images: the numbers are qemu-img's, a repair leaves nothing to
+ * find and makes nothing worse. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -101,14 +101,29 @@ static void assert_same(const struct pl_check_result *ours, const struct pl_chec
 /* ---- samples ---- */
 
 static const char *const samples[] = {
-    "qcow2/qemu-basic.qcow2", "qcow2/qemu-image-v2-102k.qcow2", "qcow2/qemu-ext2.qcow2",
-    "qcow2/qemu-lvmtest.qcow2", "qcow2/qemu-uefi-i386.qcow2", "qcow2/qemu-empty-512m.img",
-    "qcow2/qemu-v2.qcow2", "qcow2/qemu-v2-c512.qcow2", "qcow2/qemu-v3-c2m.qcow2",
-    "qcow2/qemu-v3-c4k-rc1.qcow2", "qcow2/qemu-v3-c1k-rc64.qcow2", "qcow2/qemu-v3-lazy-rc8.qcow2",
-    "qcow2/qemu-extl2-128k.qcow2", "qcow2/qemu-extl2-16k.qcow2", "qcow2/qemu-zlib.qcow2",
-    "qcow2/qemu-zstd.qcow2", "qcow2/qemu-zlib-c2m.qcow2", "qcow2/qemu-prealloc-meta.qcow2",
-    "qcow2/qemu-bitmap.qcow2", "qcow2/qemu-zero.qcow2", "qcow2/qemu-snap.qcow2",
-    "qcow2/chain/q-over.qcow2", "qcow2/chain/q-over-extl2.qcow2",
+    "qcow2/qemu-basic.qcow2",
+    "qcow2/qemu-image-v2-102k.qcow2",
+    "qcow2/qemu-ext2.qcow2",
+    "qcow2/qemu-lvmtest.qcow2",
+    "qcow2/qemu-uefi-i386.qcow2",
+    "qcow2/qemu-empty-512m.img",
+    "qcow2/qemu-v2.qcow2",
+    "qcow2/qemu-v2-c512.qcow2",
+    "qcow2/qemu-v3-c2m.qcow2",
+    "qcow2/qemu-v3-c4k-rc1.qcow2",
+    "qcow2/qemu-v3-c1k-rc64.qcow2",
+    "qcow2/qemu-v3-lazy-rc8.qcow2",
+    "qcow2/qemu-extl2-128k.qcow2",
+    "qcow2/qemu-extl2-16k.qcow2",
+    "qcow2/qemu-zlib.qcow2",
+    "qcow2/qemu-zstd.qcow2",
+    "qcow2/qemu-zlib-c2m.qcow2",
+    "qcow2/qemu-prealloc-meta.qcow2",
+    "qcow2/qemu-bitmap.qcow2",
+    "qcow2/qemu-zero.qcow2",
+    "qcow2/qemu-snap.qcow2",
+    "qcow2/chain/q-over.qcow2",
+    "qcow2/chain/q-over-extl2.qcow2",
 };
 
 static bool load_file(const char *path, struct pl_storage **out)
@@ -363,7 +378,8 @@ static void damage_l1(struct pl_storage *st, const struct tables *t, uint64_t *r
 static void damage_flags(struct pl_storage *st, const struct tables *t, uint64_t *random)
 {
     for (unsigned i = 0; i < 4; i++) {
-        uint64_t at = i ? some_l2_entry(st, t, random) : some_entry(st, t->l1, t->l1_size, 8, random);
+        uint64_t at =
+            i ? some_l2_entry(st, t, random) : some_entry(st, t->l1, t->l1_size, 8, random);
 
         if (at && load_number(st, at) & QCOW2_OFFSET_MASK)
             store_number(st, at, load_number(st, at) ^ QCOW2_COPIED);

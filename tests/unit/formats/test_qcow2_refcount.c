@@ -148,14 +148,14 @@ static void a_run_may_be_shorter_than_wanted_unless_it_must_not(void **state)
 
 static const struct growth {
     const char *name, *options;
-    uint64_t step; /* clusters asked for at once ... */
+    uint64_t step;  /* clusters asked for at once ... */
     unsigned steps; /* ... so many times */
     bool contiguous;
 } growths[] = {
     { "the table grows by single clusters", "cluster_size=512,refcount_bits=64", 1, 20000, true },
     { "the table grows by runs", "cluster_size=512,refcount_bits=64", 700, 40, false },
-    { "the table grows by runs longer than a block's range", "cluster_size=512,refcount_bits=64", 3000,
-      12, true },
+    { "the table grows by runs longer than a block's range", "cluster_size=512,refcount_bits=64",
+      3000, 12, true },
     { "the table grows by one run longer than a table's range", "cluster_size=512,refcount_bits=64",
       100000, 1, true },
     { "blocks are added with counts of 1 bit", "cluster_size=512,refcount_bits=1", 5000, 6, false },

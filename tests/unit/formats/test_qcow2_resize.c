@@ -100,13 +100,14 @@ static const struct shape {
     bool packed, data_file;
 } shapes[] = {
     { "what was behind the end reads as zeros", "cluster_size=64k", false, false },
-    { "what was behind the end of a packed cluster reads as zeros", "cluster_size=64k", true, false },
+    { "what was behind the end of a packed cluster reads as zeros", "cluster_size=64k", true,
+      false },
     { "what was behind the end of subclusters reads as zeros", "cluster_size=64k,extended_l2=on",
       false, false },
     { "what was behind the end of packed subclusters reads as zeros",
       "cluster_size=64k,extended_l2=on", true, false },
-    { "what was behind the end in a data file reads as zeros", "cluster_size=64k,data_file=data", false,
-      true },
+    { "what was behind the end in a data file reads as zeros", "cluster_size=64k,data_file=data",
+      false, true },
 };
 
 /* Shrinks into a cluster, then grows again. */

@@ -1,4 +1,5 @@
-/* Several threads write, zero and discard granules that are apart, while others map and one flushes. */
+/* Several threads write, zero and discard granules that are apart, while others map and one
+ * flushes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -68,7 +69,8 @@ static void *write_granules(void *arg)
     for (unsigned i = 0; i < STEPS; i++) {
         uint64_t n = rig_random(&random) % (SIZE / granule / WRITERS);
 
-        if (change(w->shared, (n * WRITERS + w->number) * granule, granule, rig_random(&random)) < 0)
+        if (change(w->shared, (n * WRITERS + w->number) * granule, granule, rig_random(&random)) <
+            0)
             atomic_fetch_add(&w->shared->failures, 1);
     }
     return NULL;
@@ -131,7 +133,8 @@ static void run_threads(struct shared *shared)
 static void threads_do_not_disturb_each_other(void **state)
 {
     const struct shape *shape = *state;
-    struct shared shared = { .model = calloc(1, SIZE), .rig = { .cache_bytes = shape->cache_bytes } };
+    struct shared shared = { .model = calloc(1, SIZE),
+                             .rig = { .cache_bytes = shape->cache_bytes } };
     uint8_t *disk = malloc(SIZE);
     struct pl_check_result result;
     struct pl_err e;

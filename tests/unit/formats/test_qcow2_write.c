@@ -1,4 +1,5 @@
-/* Room and links: what is reused, what is new, what shares a cluster, and when a change is refused. */
+/* Room and links: what is reused, what is new, what shares a cluster, and when a change is refused.
+ */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -307,7 +308,7 @@ static void nothing_is_packed_behind_a_unit_that_is_gone(void **state)
     write_packed(&rig, 0, CLUSTER, 5);
     assert_int_equal(qcow2_discard(q, 0, CLUSTER, &e), 0);
     must(qcow2_flush(q, &e), &e);
-    write_bytes(&rig, 0, CLUSTER, 6);      /* takes the cluster ... */
+    write_bytes(&rig, 0, CLUSTER, 6);        /* takes the cluster ... */
     write_packed(&rig, CLUSTER, CLUSTER, 7); /* ... so this must go elsewhere */
     assert_bytes(&rig, 0, CLUSTER, 6);
     assert_bytes(&rig, CLUSTER, CLUSTER, 7);
@@ -440,7 +441,8 @@ static void only_a_failed_sync_ends_all_changes(void **state)
         q = open_flaky(&other, i);
         assert_int_equal(qcow2_flush(q, &e), -1);
         assert_int_equal(e.sys, EIO);
-        /* What could not be written is tried again; after a failed sync nobody knows what is on disk. */
+        /* What could not be written is tried again; after a failed sync nobody knows what is on
+         * disk. */
         assert_int_equal(qcow2_flush(q, &e), sync ? -1 : 0);
         assert_int_equal(qcow2_allocate(q, 0, CLUSTER, &place, &e), sync ? -1 : 0);
         rig_close(&other);
