@@ -97,8 +97,9 @@ static bool same(struct qcow2_entry a, struct qcow2_entry b)
     return a.word == b.word && a.bitmap == b.bitmap;
 }
 
-/* Whether the entries of guest [at, *stop) need a change; *stop becomes the address up to which that
- * answer holds: a slice at most, or all that a missing table describes.  Checks the entries. */
+/* Whether the entries of guest [at, *stop) need a change; *stop becomes the address up to which
+ * that answer holds: a slice at most, or all that a missing table describes.  Checks the entries.
+ */
 static int look_ahead(struct qcow2 *q, uint64_t at, enum qcow2_punch how, uint64_t *stop,
                       bool *change, struct pl_err *e) PL_NEEDS(&q->lock)
 {
@@ -107,8 +108,8 @@ static int look_ahead(struct qcow2 *q, uint64_t at, enum qcow2_punch how, uint64
 
     if (qcow2_l2_look(q, at >> q->cluster_bits, &view, e) < 0)
         return -1;
-    *stop = PL_MIN(*stop, pl_round_down(at, q->cluster_size) +
-                              ((uint64_t)view.count << q->cluster_bits));
+    *stop = PL_MIN(*stop,
+                   pl_round_down(at, q->cluster_size) + ((uint64_t)view.count << q->cluster_bits));
     *change = !view.entries && !may_forget(q, how);
     for (uint32_t i = 0; view.entries && pos < *stop; i++) {
         struct piece p = piece_at(q, pos, *stop, how);
