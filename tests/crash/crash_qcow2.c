@@ -329,28 +329,6 @@ static uint64_t number_from(const char *name, uint64_t otherwise)
     return text ? strtoull(text, NULL, 0) : otherwise;
 }
 
-/* Takes an internal snapshot by means of qemu-img. */
-static void take_snapshot(struct run *r, struct pl_storage **st)
-{
-    char *path = test_tmp("snapshot"), command[4000];
-    static uint8_t bytes[4 << 20];
-    struct pl_err e;
-    size_t len;
-    FILE *file;
-
-    must(rig_dump(*st, path, &e), &e);
-    snprintf(command, sizeof command, "qemu-img snapshot -c one %s", path);
-    assert_int_equal(system(command), 0);
-    file = fopen(path, "rb");
-    assert_non_null(file);
-    len = fread(bytes, 1, sizeof bytes, file);
-    fclose(file);
-    pl_storage_close(*st, NULL);
-    must(pl_memory_storage(bytes, len, FILE_LIMIT, st, &e), &e);
-    free(path);
-    (void)r;
-}
-
 /* A disk that is to grow begins small. */
 static uint64_t first_size(const struct shape *shape)
 {
@@ -376,7 +354,7 @@ static void make_image(struct run *r, struct pl_storage **out)
         history_set(r->history, 0, r->sectors / 2, 3, 0);
         must(pl_qcow2.flush(r->rig.layer.state, &e), &e);
         rig_close(&r->rig);
-        take_snapshot(r, &r->rig.st);
+        must(rig_take_snapshot(&r->rig.st, "one", FILE_LIMIT, &e), &e);
     }
     *out = r->rig.st;
 }

@@ -26,7 +26,7 @@ static const struct shape {
     const char *options;
     uint64_t size;
     unsigned steps;
-    bool parent, packed, data_file;
+    bool parent, packed, data_file, snapshots;
     uint32_t cache_bytes;
 } shapes[] = {
     { "clusters of 512 bytes", "cluster_size=512", 3 * MIB, 3000, .packed = true },
@@ -49,12 +49,17 @@ static const struct shape {
     { "extended L2 entries over a parent, counts of 8 bits, a cache of 16 slices",
       "cluster_size=16k,extended_l2=on,refcount_bits=8", 8 * MIB, 3000, .parent = true,
       .packed = true, .cache_bytes = 1 },
+    { "snapshots", "cluster_size=4k", 6 * MIB, 2000, .packed = true, .snapshots = true },
+    { "snapshots and extended L2 entries, a cache of 16 slices", "cluster_size=16k,extended_l2=on",
+      6 * MIB, 2000, .packed = true, .snapshots = true, .cache_bytes = 1 },
     { "an external data file", "cluster_size=4k,data_file=data", 6 * MIB, 2000, .data_file = true },
     { "a raw external data file", "cluster_size=4k,data_file=data,data_file_raw=on", 6 * MIB, 2000,
       .data_file = true },
     { "an external data file and extended L2 entries",
       "cluster_size=16k,extended_l2=on,data_file=data", 6 * MIB, 2000, .data_file = true },
 };
+
+#define SNAPSHOTS_MAX 4
 
 /* One image, its model, and where the numbers come from. */
 struct run {
@@ -63,6 +68,10 @@ struct run {
     uint8_t *model, *buf, *parent;
     uint64_t size, room; /* of the disk; bytes of the buffers */
     uint64_t random;
+    /* What the disk held when a snapshot was taken, and how long it was. */
+    uint8_t *frozen[SNAPSHOTS_MAX];
+    uint64_t frozen_size[SNAPSHOTS_MAX];
+    unsigned frozen_count;
 };
 
 static uint64_t below(struct run *r, uint64_t n)
@@ -235,6 +244,25 @@ static void do_reopen(struct run *r)
     compare(r);
 }
 
+static void do_snapshot(struct run *r)
+{
+    unsigned n = r->frozen_count;
+    char name[20];
+    struct pl_err e;
+
+    if (!r->shape->snapshots || n == SNAPSHOTS_MAX || !rig_has_program("qemu-img"))
+        return;
+    check_sound(r);
+    rig_close(&r->rig);
+    snprintf(name, sizeof name, "frozen%u", n);
+    must(rig_take_snapshot(&r->rig.st, name, SIZE_MAX / 2, &e), &e);
+    must(rig_open(&r->rig, &e), &e);
+    r->frozen[n] = malloc(r->size);
+    memcpy(r->frozen[n], r->model, r->size);
+    r->frozen_size[n] = r->size;
+    r->frozen_count++;
+}
+
 static void do_flush(struct run *r)
 {
     struct pl_err e;
@@ -258,8 +286,10 @@ static void step(struct run *r)
         do_cancel(r);
     else if (n < 990)
         do_flush(r);
-    else if (n < 996)
+    else if (n < 994)
         do_reopen(r);
+    else if (n < 996)
+        do_snapshot(r);
     else
         do_resize(r);
 }
@@ -287,6 +317,23 @@ static void write_file(const char *path, const uint8_t *bytes, uint64_t len)
     assert_int_equal(fclose(file), 0);
 }
 
+static void compare_snapshots(struct run *r, const char *image, const char *raw, const char *model)
+{
+    for (unsigned i = 0; i < r->frozen_count; i++) {
+        write_file(model, r->frozen[i], r->frozen_size[i]);
+        assert_int_equal(
+            run_command("qemu-img convert -f qcow2 -l snapshot.name=frozen%u -O raw %s %s", i,
+                        image, raw),
+            0);
+        /* qemu-img gives the snapshot the size of the disk now. */
+        assert_int_equal(run_command("cmp -n %llu %s %s",
+                                     (unsigned long long)PL_MIN(r->frozen_size[i], r->size), raw,
+                                     model),
+                         0);
+        free(r->frozen[i]);
+    }
+}
+
 static void compare_with_qemu(struct run *r)
 {
     char *image = test_tmp("image"), *data = test_tmp("data"), *parent = test_tmp("parent");
@@ -304,6 +351,7 @@ static void compare_with_qemu(struct run *r)
     assert_int_equal(run_command("cmp %s %s", raw, model), 0);
     if (strstr(r->shape->options, "data_file_raw"))
         assert_int_equal(run_command("cmp %s %s", data, model), 0);
+    compare_snapshots(r, image, raw, model);
     free(image);
     free(data);
     free(parent);

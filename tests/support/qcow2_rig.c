@@ -8,6 +8,8 @@
 #include "core/base/scope.h"
 #include "core/codec/codec.h"
 #include "core/storage/alias.h"
+#include "core/storage/memory.h"
+#include "tests/support/env.h"
 
 uint64_t rig_random(uint64_t *state)
 {
@@ -253,4 +255,37 @@ int rig_dump(struct pl_storage *st, const char *path, struct pl_err *e)
         return pl_fail(e, PL_E_SYS, "%s cannot be written", path);
     good = pl_storage_read(st, 0, bytes, size, e) == 0 && fwrite(bytes, 1, size, file) == size;
     return fclose(file) == 0 && good ? 0 : -1;
+}
+
+int rig_load(const char *path, size_t limit, struct pl_storage **out, struct pl_err *e)
+{
+    FILE *file = fopen(path, "rb");
+    PL_FREE uint8_t *bytes = NULL;
+    size_t len = 0;
+
+    if (!file)
+        return pl_fail(e, PL_E_NOT_FOUND, "%s cannot be read", path);
+    if (fseek(file, 0, SEEK_END) == 0 && ftell(file) >= 0) {
+        len = (size_t)ftell(file);
+        rewind(file);
+        bytes = malloc(len ? len : 1);
+        len = fread(bytes, 1, len, file);
+    }
+    fclose(file);
+    return pl_memory_storage(bytes, len, limit, out, e);
+}
+
+int rig_take_snapshot(struct pl_storage **st, const char *name, size_t limit, struct pl_err *e)
+{
+    PL_FREE char *path = test_tmp("snapshot");
+    char command[4000];
+
+    if (rig_dump(*st, path, e) < 0)
+        return -1;
+    pl_storage_close(*st, NULL);
+    *st = NULL;
+    snprintf(command, sizeof command, "qemu-img snapshot -c %s %s", name, path);
+    if (system(command) != 0)
+        return pl_fail(e, PL_E_SYS, "qemu-img took no snapshot");
+    return rig_load(path, limit, st, e);
 }

@@ -46,6 +46,13 @@ int rig_check(struct rig *rig, enum pl_repair repair, struct pl_check_result *re
 /* Writes the bytes of a storage to a host file. */
 int rig_dump(struct pl_storage *st, const char *path, struct pl_err *e) PL_CHECK;
 
+/* Puts a copy of a host file in memory; it may grow up to `limit`. */
+int rig_load(const char *path, size_t limit, struct pl_storage **out, struct pl_err *e) PL_CHECK;
+
+/* Takes an internal snapshot of the closed image in *st, by means of qemu-img.  *st is replaced. */
+int rig_take_snapshot(struct pl_storage **st, const char *name, size_t limit, struct pl_err *e)
+    PL_CHECK;
+
 /* Whether there is a program of that name to compare with. */
 bool rig_has_program(const char *name);
 

@@ -126,26 +126,6 @@ static const char *const samples[] = {
     "qcow2/chain/q-over-extl2.qcow2",
 };
 
-static bool load_file(const char *path, struct pl_storage **out)
-{
-    FILE *file = fopen(path, "rb");
-    struct pl_err e;
-    uint8_t *bytes;
-    long len;
-
-    if (!file)
-        return false;
-    fseek(file, 0, SEEK_END);
-    len = ftell(file);
-    rewind(file);
-    bytes = malloc((size_t)len);
-    assert_int_equal(fread(bytes, 1, (size_t)len, file), len);
-    fclose(file);
-    must(pl_memory_storage(bytes, (size_t)len, LIMIT, out, &e), &e);
-    free(bytes);
-    return true;
-}
-
 static void samples_have_qemus_numbers(void **state)
 {
     unsigned seen = 0;
@@ -158,7 +138,7 @@ static void samples_have_qemus_numbers(void **state)
         struct pl_check_result ours, theirs;
         struct pl_storage *st;
 
-        if (path && load_file(path, &st)) {
+        if (path && rig_load(path, LIMIT, &st, NULL) == 0) {
             ours = check(st, PL_REPAIR_NONE);
             /* Without its backing file qemu-img opens no overlay. */
             if (ask_qemu(st, &theirs))
@@ -215,7 +195,6 @@ static void fill_disk(struct rig *rig, uint64_t seed)
 /* A sound image with all kinds of clusters. */
 static struct pl_storage *make_image(const struct shape *shape, uint64_t seed)
 {
-    char *path = test_tmp("made"), command[4000];
     struct rig rig = { 0 };
     struct pl_err e;
 
@@ -226,15 +205,9 @@ static struct pl_storage *make_image(const struct shape *shape, uint64_t seed)
         fill_disk(&rig, seed + round);
         must(pl_qcow2.flush(rig.layer.state, &e), &e);
         rig_close(&rig);
-        if (round == 0 && shape->snapshot) {
-            must(rig_dump(rig.st, path, &e), &e);
-            snprintf(command, sizeof command, "qemu-img snapshot -c one %s", path);
-            assert_int_equal(system(command), 0);
-            pl_storage_close(rig.st, NULL);
-            assert_true(load_file(path, &rig.st));
-        }
+        if (round == 0 && shape->snapshot)
+            must(rig_take_snapshot(&rig.st, "one", LIMIT, &e), &e);
     }
-    free(path);
     return rig.st;
 }
 
