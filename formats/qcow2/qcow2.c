@@ -154,7 +154,6 @@ static int load(struct qcow2 *q, const struct pl_open_args *args, struct pl_err 
     if (load_l1(q, e) < 0 || load_refcount_table(q, args->check_only, e) < 0 ||
         check_snapshot_table(q, e) < 0 || open_data_file(q, args, e) < 0)
         return -1;
-    q->data_end = q->data != q->file ? pl_storage_size(q->data) : 0;
     return make_caches(q, args->cache_bytes, e);
 }
 

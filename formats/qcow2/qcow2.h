@@ -2,9 +2,14 @@
  *
  * Specification: QEMU, docs/interop/qcow2.rst.  Layout and limits: layout.h.
  *
- * Parts: header.c (header and extensions), l2.c (look-up), refcount.c (reference counts, room),
- * write.c (allocate, link, zero, discard), flush.c (order on disk), snapshots.c, bitmaps.c,
- * create.c, resize.c, check.c and repair.c, measure.c; qcow2.c ties them into the driver.
+ * Parts, tied into the driver by qcow2.c:
+ *   header.c, extensions.c         cluster 0          create.c, new_tables.c, measure.c
+ *   l2.c                           look-up            snapshots.c, bitmaps.c, tables.c, facts.c
+ *   refcount.c, refcount_table.c   reference counts   bitmap_store.c
+ *   free_clusters.c                room in the file   resize.c
+ *   l2_change.c, write.c           allocate, link     check.c, check_*.c   look for defects
+ *   subclusters.c, packed.c, zero.c                   repair.c, rebuild.c  mend them
+ *   flush.c                        order on disk
  *
  * Order on disk.  Table changes gather in the caches below and reach the file only by
  * qcow2_write_back, which makes steps with a sync between them, each left out when it has nothing
@@ -16,8 +21,8 @@
  *   5. the clusters of the pending list, which nothing points at any more, lose their reference.
  * So: an entry on disk never points at a cluster whose reference is not on disk, and a cluster is
  * never handed out again while an entry on disk may still point at it.  A crash between two steps
- * leaks space and does nothing else.  A cache full of dirty slices causes a write-back, nothing
- * else does but flush. */
+ * leaks space and does nothing else.  An L2 cache full of dirty slices causes a write-back, and so
+ * does a long pending list; a full refcount cache is merely written, which is safe at any time. */
 #ifndef PL_FORMATS_QCOW2_QCOW2_H
 #define PL_FORMATS_QCOW2_QCOW2_H
 
@@ -73,7 +78,6 @@ struct qcow2 {
     struct pl_table_cache *l2_cache, *refcount_cache; /* slices of tables in `file` */
     uint64_t free_hint;                               /* no cluster before this index is free */
     uint64_t file_end;    /* no cluster of `file` at or after this byte offset was ever used */
-    uint64_t data_end;    /* the same for an external data file */
     uint64_t packed_next; /* byte offset where the next compressed unit may go, 0: nowhere */
     struct qcow2_free *pending; /* see above */
     size_t pending_count, pending_room;
