@@ -1,5 +1,5 @@
-/* fuzz_qcow2_write.c - any bytes as a qcow2 image that is written to: an image that a check calls sound stays so,
- * and no other does harm to the program. */
+/* fuzz_qcow2_write.c - any bytes as a qcow2 image that is written to: an image that a check calls
+ * sound stays so, and no other does harm to the program. */
 #include <string.h>
 
 #include "tests/fuzz/exercise.h"
