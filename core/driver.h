@@ -46,6 +46,9 @@ struct pl_extent {
     uint32_t packed_len; /* ... and the bytes it occupies at most at off */
 };
 
+/* The most bytes that a format writes in front of each compressed unit. */
+#define PL_PACKED_HEAD_MAX 16
+
 /* Room for a run of guest addresses, as made by allocate. */
 struct pl_place {
     uint64_t at, len;      /* guest range, contiguous in st */
@@ -56,7 +59,9 @@ struct pl_place {
                     map points here already, any part may be overwritten, link is not called. */
     bool zeroed;         /* fresh room that reads as zeros already */
     uint32_t packed_len; /* room for one compressed unit of that many bytes, 0: plain */
-    uint64_t token;      /* the driver's own */
+    uint8_t head[PL_PACKED_HEAD_MAX]; /* compressed unit: layer.packed_head bytes that the core
+                                         writes at off, in front of the unit */
+    uint64_t token;                   /* the driver's own */
 };
 
 /* What opening a file gave: set by the driver's open, read by the core, constant afterwards but for
@@ -69,10 +74,34 @@ struct pl_layer {
     uint32_t cluster_size;        /* what `info` shows; 0: the format has none */
     const struct pl_codec *codec; /* of the packed units it can hold; null: none */
     uint32_t unit_len;            /* guest bytes of a packed unit */
-    char *parent_name; /* as the file says it; null: none.  Owned by the layer, freed by the core */
-    char *parent_format; /* null: not said.  The same */
+    uint32_t packed_head;  /* bytes in front of each packed unit that are the format's own */
+    uint32_t packed_align; /* head and unit together fill a multiple of this, with zeros; 0: 1 */
+    bool packed_only;  /* it holds nothing but packed units, also where packing makes them larger;
+                          they come once, in guest order */
+    char *parent_name; /* as the file says it; null: none.  Owned by the layer, freed by the core,
+                          as are the next three */
+    char *parent_format;   /* null: not said */
+    char *identity;        /* what children know it by: words separated by blanks, such as
+                              "cid:0123abcd uuid:..."; null: nothing */
+    char *parent_identity; /* the word that the parent must have among its own; null: any parent.
+                              With it and no parent_name the parent is looked for in the folder */
     bool bitmaps;        /* it can hold persistent bitmaps */
     bool sparse_new;     /* what was never written reads as zeros (or falls to the parent) */
+};
+
+struct pl_create_args {
+    struct pl_storage *file;                 /* empty, or a device; stays the core's */
+    uint64_t size;                           /* virtual size in bytes */
+    const char *parent_name, *parent_format; /* null: none */
+    const char *parent_identity;             /* the parent's layer.identity; null: not known */
+    const struct pl_options *options;        /* -o; unknown keys are the core's to refuse */
+    bool reproducible;                       /* identifiers and times derived, not random */
+    const struct pl_report *report;
+    /* Makes a further file (a data file) that this one names; the storage is the driver's to close.
+     */
+    int (*create_file)(const struct pl_create_args *args, const char *name, struct pl_storage **out,
+                       struct pl_err *e);
+    void *ctx; /* of create_file */
 };
 
 struct pl_open_args {
@@ -82,25 +111,14 @@ struct pl_open_args {
     const char *snapshot;    /* open this internal snapshot (id or name) read-only instead; null */
     uint32_t cache_bytes;    /* the most memory for cached tables; 0: the driver's default */
     const struct pl_report *report; /* warnings; may be null */
+    /* The driver's create made the file a moment ago, with these arguments, and it is opened for its
+     * one writer: what cannot be read back (a stream) is known from them.  null: any other file. */
+    const struct pl_create_args *created;
     /* Opens a further file that this one names, by the opener's policy.  The storage is the
      * driver's. */
     int (*open_file)(const struct pl_open_args *args, const char *name, struct pl_storage **out,
                      struct pl_err *e);
     void *ctx; /* of open_file */
-};
-
-struct pl_create_args {
-    struct pl_storage *file;                 /* empty, or a device; stays the core's */
-    uint64_t size;                           /* virtual size in bytes */
-    const char *parent_name, *parent_format; /* null: none */
-    const struct pl_options *options;        /* -o; unknown keys are the core's to refuse */
-    bool reproducible;                       /* identifiers and times derived, not random */
-    const struct pl_report *report;
-    /* Makes a further file (a data file) that this one names; the storage is the driver's to close.
-     */
-    int (*create_file)(const struct pl_create_args *args, const char *name, struct pl_storage **out,
-                       struct pl_err *e);
-    void *ctx; /* of create_file */
 };
 
 struct pl_driver {
@@ -137,6 +155,9 @@ struct pl_driver {
      */
     int (*discard)(void *state, uint64_t at, uint64_t len, struct pl_err *e);
     int (*flush)(void *state, struct pl_err *e);
+    /* Nothing more is written to a new image: writes what stands behind the data (the tables and
+     * the footer of a stream).  Before the last flush.  null: nothing does. */
+    int (*finish)(void *state, struct pl_err *e);
 
     /* ---- the whole image ---- */
     int (*create)(const struct pl_create_args *args, struct pl_err *e);
@@ -144,6 +165,9 @@ struct pl_driver {
      * layer->size. */
     int (*resize)(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
                   struct pl_err *e);
+    /* Makes the file shorter by moving what lies behind free room into it; the disk's content stays,
+     * at every instant.  *freed: the bytes that the file lost. */
+    int (*compact)(void *state, const struct pl_report *report, uint64_t *freed, struct pl_err *e);
     int (*check)(void *state, enum pl_repair repair, const struct pl_report *report,
                  struct pl_check_result *result, struct pl_err *e);
     /* Bytes a new image of `size` with `data_bytes` (whole clusters) of data would take. */

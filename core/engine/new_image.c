@@ -1,6 +1,7 @@
 #include "core/engine/new_image.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -51,9 +52,30 @@ static int open_more(void *ctx, const char *name, struct pl_storage **out, struc
     struct pl_new_image *image = ctx;
 
     for (size_t i = 0; i < image->more_count; i++)
-        if (strcmp(image->more_name[i], name) == 0)
-            return pl_alias_storage(pl_output_storage(image->more[i]), out, e);
+        if (strcmp(image->more[i].name, name) == 0)
+            return pl_alias_storage(pl_output_storage(image->more[i].output), out, e);
     return pl_fail(e, PL_E_NOT_FOUND, "%s: not one of the new image's files", name);
+}
+
+/* A place for a further file at the end of the list; null: no memory, or too many. */
+static struct pl_new_file *add_more(struct pl_new_image *image, const char *name, struct pl_err *e)
+{
+    if (image->more_count == PL_NEW_IMAGE_FILES_MAX) {
+        pl_fail(e, PL_E_LIMIT, "%s: too many files for one image", name);
+        return NULL;
+    }
+    if (image->more_count == image->more_room) {
+        const size_t room = image->more_room ? 2 * image->more_room : 8;
+        struct pl_new_file *more = reallocarray(image->more, room, sizeof *more);
+
+        if (!more) {
+            pl_fail(e, PL_E_NOMEM, "%s: no memory", name);
+            return NULL;
+        }
+        image->more = more;
+        image->more_room = room;
+    }
+    return &image->more[image->more_count];
 }
 
 /* The driver's create_file. */
@@ -63,32 +85,66 @@ static int create_more(const struct pl_create_args *args, const char *name, stru
     struct pl_new_image *image = args->ctx;
     PL_FREE char *path = pl_path_beside(image->path, name);
     PL_FREE char *copy = strdup(name);
+    struct pl_new_file *file = add_more(image, name, e);
 
+    if (!file)
+        return -1;
     if (!path || !copy)
         return pl_fail(e, PL_E_NOMEM, "%s: no memory", name);
-    if (image->more_count == PL_NEW_IMAGE_FILES_MAX)
-        return pl_fail(e, PL_E_LIMIT, "%s: too many files for one image", name);
-    if (pl_output_begin(path, &image->more[image->more_count], e) < 0)
+    if (pl_output_begin(path, &file->output, e) < 0)
         return -1;
-    image->more_name[image->more_count++] = pl_take(copy);
+    file->name = pl_take(copy);
+    image->more_count++;
     return open_more(image, name, out, e);
 }
 
-static int write_metadata(struct pl_new_image *image, const struct pl_create_options *options,
-                          struct pl_err *e)
+/* What the driver is told of the new image, to make it and to open it the first time. */
+static struct pl_create_args create_args(struct pl_new_image *image,
+                                         const struct pl_create_options *options)
 {
-    const struct pl_create_args args = {
+    return (struct pl_create_args){
         .file = pl_output_storage(image->output),
         .size = options->size,
         .parent_name = options->parent,
         .parent_format = options->parent_format,
+        .parent_identity = image->parent_identity,
         .options = options->options,
         .reproducible = options->reproducible,
         .report = options->report,
         .create_file = create_more,
         .ctx = image,
     };
+}
 
+/* The parent alone tells what its children know it by; a format that needs that and does not get
+ * it says so itself. */
+static int ask_identity(struct pl_new_image *image, const struct pl_create_options *options,
+                        struct pl_err *e)
+{
+    const struct pl_open_options alone = {
+        .format = options->parent_format,
+        .no_parent = true,
+        .allowed_dirs = options->allowed_dirs,
+    };
+    PL_FREE char *path = options->parent ? pl_path_beside(image->path, options->parent) : NULL;
+    struct pl_image *parent;
+
+    if (!options->parent || (path && pl_open(path, &alone, &parent, NULL) < 0))
+        return 0;
+    if (!path)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory", image->path);
+    image->parent_identity = pl_take(parent->layer.identity);
+    return pl_close(parent, e);
+}
+
+static int write_metadata(struct pl_new_image *image, const struct pl_create_options *options,
+                          struct pl_err *e)
+{
+    struct pl_create_args args;
+
+    if (ask_identity(image, options, e) < 0)
+        return -1;
+    args = create_args(image, options);
     if (image->driver->create(&args, e) < 0)
         return pl_within(e, "%s", image->path);
     return pl_options_check_all_known(options->options, image->driver->name, e);
@@ -133,7 +189,13 @@ int pl_new_image_open(struct pl_new_image *image, const struct pl_create_options
         .allowed_dirs = options->allowed_dirs,
         .report = options->report,
     };
-    const struct pl_file_source source = { .borrowed = true, .open_file = open_more, .ctx = image };
+    const struct pl_create_args created = create_args(image, options);
+    const struct pl_file_source source = {
+        .borrowed = true,
+        .open_file = open_more,
+        .ctx = image,
+        .created = read_only ? NULL : &created,
+    };
 
     return pl_open_storage(pl_output_storage(image->output), &source, image->path, &open_options,
                            &image->img, e);
@@ -141,13 +203,20 @@ int pl_new_image_open(struct pl_new_image *image, const struct pl_create_options
 
 int pl_new_image_close(struct pl_new_image *image, struct pl_err *e)
 {
+    struct pl_image *img = image->img;
+
+    if (img && img->writable && img->driver->finish &&
+        img->driver->finish(img->layer.state, e) < 0)
+        return pl_within(e, "%s: finishing it", image->path);
     return pl_close(pl_take(image->img), e);
 }
 
 static void release(struct pl_new_image *image)
 {
     for (size_t i = 0; i < image->more_count; i++)
-        free(image->more_name[i]);
+        free(image->more[i].name);
+    free(image->more);
+    free(image->parent_identity);
     free(image->path);
     *image = (struct pl_new_image){ 0 };
 }
@@ -173,7 +242,7 @@ int pl_new_image_finish(struct pl_new_image *image, struct pl_err *e)
         result = trim(pl_output_storage(image->output), e);
 
     for (size_t i = 0; result == 0 && i < image->more_count; i++)
-        result = finish_file(image, pl_take(image->more[i]), e);
+        result = finish_file(image, pl_take(image->more[i].output), e);
     if (result == 0)
         result = finish_file(image, pl_take(image->output), e);
     if (result < 0)
@@ -189,7 +258,7 @@ void pl_new_image_abandon(struct pl_new_image *image)
         image->img->writable = false; /* what is thrown away is not flushed */
     pl_close(pl_take(image->img), NULL);
     for (size_t i = 0; i < image->more_count; i++)
-        pl_output_abandon(image->more[i]);
+        pl_output_abandon(image->more[i].output);
     pl_output_abandon(image->output);
     release(image);
 }

@@ -7,15 +7,20 @@
 #include "core/storage/output.h"
 
 /* Further files that an image consists of, like an external data file. */
-#define PL_NEW_IMAGE_FILES_MAX 8
+#define PL_NEW_IMAGE_FILES_MAX 65536
+
+struct pl_new_file {
+    struct pl_output *output;
+    char *name; /* as the image says it; owned */
+};
 
 struct pl_new_image {
     const struct pl_driver *driver;
     char *path; /* owned */
     struct pl_output *output;
-    struct pl_output *more[PL_NEW_IMAGE_FILES_MAX]; /* named before the image itself */
-    char *more_name[PL_NEW_IMAGE_FILES_MAX];        /* as the image says them; owned */
-    size_t more_count;
+    struct pl_new_file *more; /* named before the image itself; owned */
+    size_t more_count, more_room;
+    char *parent_identity; /* what the parent is known by; owned, null: nothing, or no parent */
     bool unsynced;        /* see pl_output_leave_unsynced */
     struct pl_image *img; /* open for writing; null before pl_new_image_open and after _close */
 };

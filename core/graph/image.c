@@ -59,6 +59,14 @@ static int check_abilities(struct pl_image *img, const struct pl_open_options *o
     return 0;
 }
 
+static void free_texts(struct pl_layer *layer)
+{
+    free(pl_take(layer->parent_name));
+    free(pl_take(layer->parent_format));
+    free(pl_take(layer->identity));
+    free(pl_take(layer->parent_identity));
+}
+
 static int open_layer(struct pl_image *img, const struct pl_file_source *source,
                       const struct pl_open_options *options, struct pl_err *e)
 {
@@ -69,6 +77,7 @@ static int open_layer(struct pl_image *img, const struct pl_file_source *source,
         .check_only = options->check_only,
         .snapshot = options->snapshot,
         .report = options->report,
+        .created = source->created,
         .open_file = open_named_file,
         .ctx = &ctx,
     };
@@ -76,8 +85,7 @@ static int open_layer(struct pl_image *img, const struct pl_file_source *source,
     if (check_abilities(img, options, e) < 0)
         return -1;
     if (img->driver->open(&args, &img->layer, e) < 0) {
-        free(pl_take(img->layer.parent_name));
-        free(pl_take(img->layer.parent_format));
+        free_texts(&img->layer);
         return pl_within(e, "%s", img->path);
     }
     return 0;
@@ -88,8 +96,7 @@ static void free_image(struct pl_image *img)
     pl_unpackers_free(img);
     pl_range_lock_destroy(&img->ranges);
     pl_lock_destroy(&img->unpackers_lock);
-    free(img->layer.parent_name);
-    free(img->layer.parent_format);
+    free_texts(&img->layer);
     free(img->path);
     free(img);
 }

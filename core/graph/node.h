@@ -60,6 +60,7 @@ struct pl_file_source {
      * yet. Null: the opener. */
     int (*open_file)(void *ctx, const char *name, struct pl_storage **out, struct pl_err *e);
     void *ctx;
+    const struct pl_create_args *created; /* see pl_open_args; null: it is not new */
 };
 
 /* Opens an image over a storage, called `path` in messages.  Parents are opened as pl_open does. On
