@@ -1,70 +1,184 @@
 /* chain.c - opens the parents of an image, the youngest first, under the opener's policy.
  *
+ * A parent is found by its name; where the child knows an identity too, the parent must have it,
+ * and a file in the child's folder that has it is taken where the name leads nowhere.
+ *
  * A chain ends where an image names no parent.  One that comes back to a file already in it, or is
  * deeper than PL_CHAIN_MAX, is refused: both are ways to make a reader loop. */
-#include <inttypes.h>
 #include <string.h>
+#include <strings.h>
 
 #include "core/base/scope.h"
+#include "core/storage/folder.h"
 #include "core/graph/node.h"
 
-/* The folder of `child` decides what its parent's name means. */
-static int open_parent_file(const struct pl_image *child, const struct pl_open_options *options,
-                            struct pl_storage **out, struct pl_err *e)
+/* Words that differ in the case of letters alone are the same: identities are hexadecimal. */
+static bool has_identity(const struct pl_image *img, const char *wanted)
 {
-    const struct pl_opener opener = { .allowed = options->allowed_dirs,
-                                      .force_share = options->force_share };
+    const size_t len = strlen(wanted);
 
-    if (pl_open_named(&opener, child->file, child->layer.parent_name, PL_READ, out, e) < 0)
-        return pl_within(e, "%s: opening its backing file", child->path);
-    return 0;
+    for (const char *at = img->layer.identity; at && *at; at += strspn(at, " ")) {
+        const size_t word = strcspn(at, " ");
+
+        if (word == len && strncasecmp(at, wanted, len) == 0)
+            return true;
+        at += word;
+    }
+    return false;
+}
+
+static int check_identity(const struct pl_image *child, const struct pl_image *parent,
+                          struct pl_err *e)
+{
+    const char *wanted = child->layer.parent_identity;
+
+    if (!wanted || has_identity(parent, wanted))
+        return 0;
+    pl_fail(e, PL_E_MISMATCH, "%s: its parent must have the identity %s, but %s has %s",
+            child->path, wanted, parent->path,
+            parent->layer.identity ? parent->layer.identity : "none");
+    return pl_hint(e, "the parent was changed or replaced after the child was made from it");
 }
 
 static int refuse_loop(const struct pl_image *youngest, const struct pl_image *child,
-                       struct pl_storage *file, unsigned depth, struct pl_err *e)
+                       struct pl_storage *file, const char *name, struct pl_err *e)
 {
+    unsigned depth = 1;
+
+    for (const struct pl_image *img = youngest; img != child; img = img->parent)
+        depth++;
     if (depth >= PL_CHAIN_MAX)
         return pl_fail(e, PL_E_LIMIT, "%s: its chain of backing files is deeper than %d",
                        youngest->path, PL_CHAIN_MAX);
     for (const struct pl_image *img = youngest; img; img = img->parent)
         if (pl_storage_same(img->file, file))
             return pl_fail(e, PL_E_CORRUPT, "%s: its backing file '%s' is already in the chain",
-                           child->path, child->layer.parent_name);
+                           child->path, name);
     return 0;
 }
 
-/* Opens the parent of `child` alone and hangs it below. */
-static int open_parent(struct pl_image *youngest, struct pl_image *child, unsigned depth,
-                       const struct pl_open_options *options, struct pl_err *e)
+/* A child whose parent is wanted. */
+struct search {
+    struct pl_image *youngest, *child;
+    const struct pl_open_options *options; /* of the youngest */
+};
+
+/* Opens the file of that name, seen from the folder of the child, alone and hangs it below the
+ * child. */
+static int open_by_name(const struct search *s, const char *name, struct pl_err *e)
 {
+    struct pl_image *child = s->child;
+    const struct pl_opener opener = { .allowed = s->options->allowed_dirs,
+                                      .force_share = s->options->force_share };
     const struct pl_open_options parent_options = {
         .format = child->layer.parent_format,
         .no_parent = true, /* one step at a time: no recursion */
-        .force_share = options->force_share,
-        .allowed_dirs = options->allowed_dirs,
-        .report = options->report,
+        .force_share = s->options->force_share,
+        .allowed_dirs = s->options->allowed_dirs,
+        .report = s->options->report,
     };
     const struct pl_file_source own = { 0 };
+    struct pl_image *parent;
     struct pl_storage *file;
 
-    if (open_parent_file(child, options, &file, e) < 0)
+    if (pl_open_named(&opener, child->file, name, PL_READ, &file, e) < 0)
         return -1;
-    if (refuse_loop(youngest, child, file, depth, e) < 0) {
+    if (refuse_loop(s->youngest, child, file, name, e) < 0) {
         pl_storage_close(file, NULL);
         return -1;
     }
-    if (pl_open_storage(file, &own, file->path ? file->path : child->layer.parent_name,
-                        &parent_options, &child->parent, e) < 0)
-        return pl_within(e, "%s: opening its backing file", child->path);
+    if (pl_open_storage(file, &own, file->path ? file->path : name, &parent_options, &parent, e) <
+        0)
+        return -1;
+    if (check_identity(child, parent, e) < 0) {
+        pl_close(parent, NULL);
+        return -1;
+    }
+    child->parent = parent;
     return 0;
+}
+
+/* Whether the file could be the parent, by its first bytes: the format of the child. */
+static bool is_candidate(const struct search *s, const char *name)
+{
+    const struct pl_opener opener = { .force_share = true };
+    uint8_t head[PL_PROBE_BYTES] = { 0 };
+    struct pl_storage *file;
+    bool same;
+
+    if (pl_open_named(&opener, s->child->file, name, PL_READ, &file, NULL) < 0)
+        return false;
+    same = pl_storage_read_padded(file, 0, head, sizeof head, NULL) == 0 &&
+           pl_probe_bytes(head, sizeof head, pl_storage_size(file)) == s->child->driver;
+    pl_storage_close(file, NULL);
+    return same;
+}
+
+/* Looks for the identity in the child's folder: what a name says ends with a move to another host,
+ * and some formats give none.  1: not there. */
+static int search_folder(const struct search *s, struct pl_err *e)
+{
+    char **names;
+    size_t count;
+    int result = 1;
+
+    if (pl_names_beside(s->child->file, &names, &count, e) < 0)
+        return -1;
+    for (size_t i = 0; result == 1 && i < count; i++)
+        if (is_candidate(s, names[i]) && open_by_name(s, names[i], NULL) == 0)
+            result = 0;
+    pl_names_free(names, count);
+    return result;
+}
+
+/* The last part of a name, by the rules of Unix and of Windows. */
+static const char *last_part(const char *name)
+{
+    const char *last = name;
+
+    for (const char *at = name; *at; at++)
+        if ((*at == '/' || *at == '\\') && at[1])
+            last = at + 1;
+    return last;
+}
+
+/* Whether another file may be the parent that the name did not lead to. */
+static bool may_be_elsewhere(const struct pl_err *why)
+{
+    return why->kind == PL_E_NOT_FOUND || why->kind == PL_E_POLICY || why->kind == PL_E_MISMATCH;
+}
+
+static int open_parent(const struct search *s, struct pl_err *e)
+{
+    const char *name = s->child->layer.parent_name;
+    const char *wanted = s->child->layer.parent_identity;
+    struct pl_err why = { 0 };
+    int result;
+
+    pl_fail(&why, PL_E_NOT_FOUND, "no file in its folder has the identity %s of its parent",
+            wanted ? wanted : "");
+    if (name && open_by_name(s, name, &why) == 0)
+        return 0;
+    if (wanted && may_be_elsewhere(&why)) {
+        if (name && open_by_name(s, last_part(name), NULL) == 0)
+            return 0;
+        result = search_folder(s, e);
+        if (result <= 0)
+            return result;
+    }
+    if (e)
+        *e = why;
+    return pl_within(e, "%s: opening its backing file", s->child->path);
 }
 
 int pl_open_parents(struct pl_image *img, const struct pl_open_options *options, struct pl_err *e)
 {
     struct pl_image *child = img;
 
-    for (unsigned depth = 1; child->layer.parent_name; depth++) {
-        if (open_parent(img, child, depth, options, e) < 0) {
+    while (child->layer.parent_name || child->layer.parent_identity) {
+        const struct search search = { .youngest = img, .child = child, .options = options };
+
+        if (open_parent(&search, e) < 0) {
             pl_close(pl_take(img->parent), NULL);
             return -1;
         }

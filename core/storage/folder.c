@@ -1,0 +1,70 @@
+#include "core/storage/folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/scope.h"
+#include "core/storage/place.h"
+
+static int by_bytes(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void pl_names_free(char **names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(names[i]);
+    free(names);
+}
+
+/* Fills names, which has room for PL_FOLDER_NAMES_MAX. */
+static int read_names(DIR *folder, const char *path, char **names, size_t *count, struct pl_err *e)
+{
+    const struct dirent *entry;
+
+    while ((errno = 0, entry = readdir(folder))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        if (*count == PL_FOLDER_NAMES_MAX)
+            return pl_fail(e, PL_E_LIMIT, "%s: more than %d files, too many to look through", path,
+                           PL_FOLDER_NAMES_MAX);
+        names[*count] = strdup(entry->d_name);
+        if (!names[*count])
+            return pl_fail(e, PL_E_NOMEM, "%s: no memory for the names in it", path);
+        ++*count;
+    }
+    return errno ? pl_fail_sys(e, errno, "%s: reading the names in it", path) : 0;
+}
+
+int pl_names_beside(const struct pl_storage *st, char ***names, size_t *count, struct pl_err *e)
+{
+    PL_FREE char *path = st->path ? pl_folder_of(st->path) : NULL;
+    char **list = calloc(PL_FOLDER_NAMES_MAX, sizeof *list);
+    DIR *folder;
+    int result;
+
+    *count = 0;
+    if (!list || (st->path && !path)) {
+        free(list);
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory for the names beside it", st->name);
+    }
+    *names = list;
+    if (!path)
+        return 0;
+    folder = opendir(path);
+    if (!folder) {
+        free(list);
+        return pl_fail_sys(e, errno, "%s: reading the names in it", path);
+    }
+    result = read_names(folder, path, list, count, e);
+    closedir(folder);
+    if (result < 0) {
+        pl_names_free(list, *count);
+        return -1;
+    }
+    qsort(list, *count, sizeof *list, by_bytes);
+    return 0;
+}

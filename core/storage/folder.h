@@ -1,0 +1,19 @@
+/* folder.h - the names of the files beside a file. */
+#ifndef PL_CORE_STORAGE_FOLDER_H
+#define PL_CORE_STORAGE_FOLDER_H
+
+#include "core/storage/storage.h"
+
+/* No more names than that are given: who keeps more files in one folder names the right one. */
+#define PL_FOLDER_NAMES_MAX 1024
+
+/* The names in the folder of st's path, st's own among them, hidden ones left out, sorted by their
+ * bytes; none for a storage without a path.  Free them by pl_names_free.  PL_E_LIMIT when there are
+ * too many; PL_E_NOMEM, PL_E_SYS. */
+int pl_names_beside(const struct pl_storage *st, char ***names, size_t *count, struct pl_err *e)
+    PL_CHECK;
+
+/* Frees what pl_names_beside gave. */
+void pl_names_free(char **names, size_t count);
+
+#endif
