@@ -121,15 +121,24 @@ struct pl_open_args {
     void *ctx; /* of open_file */
 };
 
+/* What is known of a file whose format is not. */
+struct pl_probe {
+    const uint8_t *head; /* its first bytes ... */
+    size_t len;          /* ... and how many: 4096, or the whole file */
+    const uint8_t *tail; /* its last 512 bytes; null: it is shorter, or they are not known */
+    uint64_t file_size;
+    const char *name; /* the last part of its path; "": it has none */
+};
+
 struct pl_driver {
     const char *name;                            /* as in -f and -O */
     const char *const *aliases;                  /* other names, null-terminated; or null */
     const char *spec;                            /* the specification it follows */
     const struct pl_option_help *create_options; /* what -o takes; ends with a row of nulls */
 
-    /* Whether the file is of this format, from its first `len` bytes alone (the magic): a broken
-     * file is still of its format.  null: only when asked for by name. */
-    bool (*probe)(const uint8_t *head, size_t len, uint64_t file_size);
+    /* Whether the file is of this format, by its magic: a broken file is still of its format.
+     * null: only when asked for by name. */
+    bool (*probe)(const struct pl_probe *probe);
     int (*open)(const struct pl_open_args *args, struct pl_layer *layer, struct pl_err *e);
     /* Where guest [at, at + len) is: one run, clipped to len, at its start.  Inside the size. */
     int (*map)(void *state, uint64_t at, uint64_t len, struct pl_extent *out, struct pl_err *e);

@@ -102,14 +102,13 @@ static int open_by_name(const struct search *s, const char *name, struct pl_err 
 static bool is_candidate(const struct search *s, const char *name)
 {
     const struct pl_opener opener = { .force_share = true };
-    uint8_t head[PL_PROBE_BYTES] = { 0 };
+    const struct pl_driver *driver;
     struct pl_storage *file;
     bool same;
 
     if (pl_open_named(&opener, s->child->file, name, PL_READ, &file, NULL) < 0)
         return false;
-    same = pl_storage_read_padded(file, 0, head, sizeof head, NULL) == 0 &&
-           pl_probe_bytes(head, sizeof head, pl_storage_size(file)) == s->child->driver;
+    same = pl_probe_file(file, NULL, &driver, NULL) == 0 && driver == s->child->driver;
     pl_storage_close(file, NULL);
     return same;
 }

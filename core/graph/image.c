@@ -33,14 +33,11 @@ static struct pl_opener opener_of(const struct pl_open_options *options)
 
 static int find_format(struct pl_image *img, const char *format, struct pl_err *e)
 {
-    uint8_t head[PL_PROBE_BYTES] = { 0 };
-
     if (format)
         return pl_driver_find(format, &img->driver, e);
-    if (pl_storage_read_padded(img->file, 0, head, sizeof head, e) < 0)
+    if (pl_probe_file(img->file, NULL, &img->driver, e) < 0)
         return -1;
     img->guessed = true;
-    img->driver = pl_probe_bytes(head, sizeof head, pl_storage_size(img->file));
     if (img->driver)
         return 0;
     img->guard_header = true;

@@ -72,11 +72,20 @@ int pl_open_storage(struct pl_storage *file, const struct pl_file_source *source
 /* The driver of that name or alias.  PL_E_INVALID lists the names there are. */
 int pl_driver_find(const char *name, const struct pl_driver **out, struct pl_err *e) PL_CHECK;
 
-/* The driver that claims these first bytes, or null: raw. */
-const struct pl_driver *pl_probe_bytes(const uint8_t *head, size_t len, uint64_t file_size);
+/* Bytes at the start and at the end of a file that tell its format. */
+#define PL_PROBE_HEAD 4096
+#define PL_PROBE_TAIL 512
 
-/* Bytes that are enough for pl_probe_bytes. */
-#define PL_PROBE_BYTES 4096
+/* A write that is about to happen: the probe sees the file as it will be. */
+struct pl_probe_change {
+    uint64_t off;
+    const uint8_t *bytes;
+    size_t len;
+};
+
+/* The driver that claims the file, null: none does, so it is raw.  `change`: null, or as above. */
+int pl_probe_file(struct pl_storage *file, const struct pl_probe_change *change,
+                  const struct pl_driver **driver, struct pl_err *e) PL_CHECK;
 
 /* Opens the parents that `img` names, all the way up.  On failure img is as before. */
 int pl_open_parents(struct pl_image *img, const struct pl_open_options *options, struct pl_err *e)
@@ -87,8 +96,8 @@ int pl_read_located(const struct pl_located *located, uint64_t at, void *buf, si
                     struct pl_err *e) PL_CHECK;
 
 /* pl_read for a caller that holds the range, or needs no lock. */
-int pl_read_unlocked(struct pl_image *img, uint64_t at, uint8_t *buf, size_t len,
-                     struct pl_err *e) PL_CHECK;
+int pl_read_unlocked(struct pl_image *img, uint64_t at, uint8_t *buf, size_t len, struct pl_err *e)
+    PL_CHECK;
 
 /* An unpacker for the codec with at least that much room; goes back by pl_unpacker_put. */
 int pl_unpacker_get(struct pl_image *img, const struct pl_codec *codec, size_t packed_len,

@@ -2,14 +2,50 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/checked.h"
 #include "core/graph/node.h"
 
-const struct pl_driver *pl_probe_bytes(const uint8_t *head, size_t len, uint64_t file_size)
+/* Reads [off, off + len) as it will be after the change. */
+static int read_changed(struct pl_storage *file, const struct pl_probe_change *change, uint64_t off,
+                        uint8_t *buf, size_t len, struct pl_err *e)
 {
-    for (const struct pl_driver *const *driver = pl_drivers; *driver; driver++)
-        if ((*driver)->probe && (*driver)->probe(head, len, file_size))
-            return *driver;
-    return NULL;
+    uint64_t from, to;
+
+    if (pl_storage_read_padded(file, off, buf, len, e) < 0)
+        return -1;
+    if (!change)
+        return 0;
+    from = PL_MAX(off, change->off);
+    to = PL_MIN(off + len, change->off + change->len);
+    if (from < to)
+        memcpy(buf + (from - off), change->bytes + (from - change->off), to - from);
+    return 0;
+}
+
+int pl_probe_file(struct pl_storage *file, const struct pl_probe_change *change,
+                  const struct pl_driver **found, struct pl_err *e)
+{
+    const uint64_t size = pl_storage_size(file);
+    const char *slash = file->path ? strrchr(file->path, '/') : NULL;
+    uint8_t head[PL_PROBE_HEAD], tail[PL_PROBE_TAIL];
+    const struct pl_probe probe = {
+        .head = head,
+        .len = (size_t)PL_MIN(size, sizeof head),
+        .tail = size >= sizeof tail ? tail : NULL,
+        .file_size = size,
+        .name = slash        ? slash + 1
+                : file->path ? file->path
+                             : "",
+    };
+
+    *found = NULL;
+    if (read_changed(file, change, 0, head, sizeof head, e) < 0 ||
+        (probe.tail && read_changed(file, change, size - sizeof tail, tail, sizeof tail, e) < 0))
+        return -1;
+    for (const struct pl_driver *const *driver = pl_drivers; *driver && !*found; driver++)
+        if ((*driver)->probe && (*driver)->probe(&probe))
+            *found = *driver;
+    return 0;
 }
 
 static bool has_name(const struct pl_driver *driver, const char *name)

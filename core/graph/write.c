@@ -46,20 +46,18 @@ static int check_writable(struct pl_image *img, uint64_t at, uint64_t len, struc
 static int check_header_guard(struct pl_image *img, uint64_t at, const uint8_t *buf, size_t len,
                               struct pl_err *e)
 {
-    uint8_t head[PL_PROBE_BYTES] = { 0 };
-    const size_t size = PL_MIN(sizeof head, img->layer.size);
+    const struct pl_probe_change change = { .off = at, .bytes = buf, .len = len };
+    const uint64_t tail = img->layer.size - PL_MIN(img->layer.size, PL_PROBE_TAIL);
     const struct pl_driver *looks_like;
 
-    if (!img->guard_header || at >= size)
+    if (!img->guard_header || (at >= PL_PROBE_HEAD && at + len <= tail))
         return 0;
-    if (pl_storage_read_padded(img->file, 0, head, size, e) < 0)
+    if (pl_probe_file(img->file, &change, &looks_like, e) < 0)
         return -1;
-    memcpy(head + at, buf, PL_MIN(len, size - at));
-    looks_like = pl_probe_bytes(head, size, pl_storage_size(img->file));
     if (!looks_like)
         return 0;
-    pl_fail(e, PL_E_POLICY, "%s: a write to its first bytes would make this raw image look like %s",
-            img->path, looks_like->name);
+    pl_fail(e, PL_E_POLICY, "%s: a write to its %s bytes would make this raw image look like %s",
+            img->path, at < PL_PROBE_HEAD ? "first" : "last", looks_like->name);
     return pl_hint(e, "its format was guessed; -f raw permits the write");
 }
 

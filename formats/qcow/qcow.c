@@ -42,10 +42,9 @@ struct qcow {
     uint64_t *l1;     /* host order */
 };
 
-static bool qcow_probe(const uint8_t *head, size_t len, uint64_t file_size)
+static bool qcow_probe(const struct pl_probe *probe)
 {
-    (void)file_size;
-    return len >= 8 && load_be32(head) == QCOW_MAGIC && load_be32(head + 4) == QCOW_VERSION;
+    return probe->len >= 8 && load_be32(probe->head) == QCOW_MAGIC && load_be32(probe->head + 4) == QCOW_VERSION;
 }
 
 static int check_range(const char *field, unsigned n, unsigned min, unsigned max, struct pl_err *e)

@@ -19,10 +19,9 @@
 #define REFCOUNT_CACHE_BYTES (4 * PL_MIB)
 #define SLOTS_MIN 16 /* a change needs a few slices of each kind at once */
 
-static bool qcow2_probe(const uint8_t *head, size_t len, uint64_t file_size)
+static bool qcow2_probe(const struct pl_probe *probe)
 {
-    (void)file_size;
-    return len >= 8 && load_be32(head) == QCOW2_MAGIC && load_be32(head + 4) != 1;
+    return probe->len >= 8 && load_be32(probe->head) == QCOW2_MAGIC && load_be32(probe->head + 4) != 1;
 }
 
 static void qcow2_close(void *state)

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (pl_memory_storage(data, size, EXERCISE_LIMIT, &file, NULL) < 0)
         return 0;
-    pl_qcow.probe(data, size, size);
+    pl_qcow.probe(&(struct pl_probe){ .head = data, .len = size, .file_size = size });
     if (exercise_open(&pl_qcow, (struct pl_open_args){ .file = file }, &layer) == 0) {
         exercise_map(&pl_qcow, &layer);
         exercise_close(&pl_qcow, &layer);

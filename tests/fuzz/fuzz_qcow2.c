@@ -86,7 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (pl_memory_storage(data, size, EXERCISE_LIMIT, &file, NULL) < 0)
         return 0;
-    pl_qcow2.probe(data, size, size);
+    pl_qcow2.probe(&(struct pl_probe){ .head = data, .len = size, .file_size = size });
     read_all(file);
     repair(file);
     pl_storage_close(file, NULL);

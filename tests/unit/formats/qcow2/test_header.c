@@ -256,10 +256,12 @@ static void the_probe_needs_the_magic_alone(void **state)
     static const uint8_t head[] = "QFI\xfb\0\0\0\x09";
 
     (void)state;
-    assert_true(pl_qcow2.probe(head, 8, 8));
-    assert_false(pl_qcow2.probe(head, 7, 8));
-    assert_false(pl_qcow2.probe((const uint8_t *)"QFI\xfb\0\0\0\1", 8, 8));
-    assert_false(pl_qcow2.probe((const uint8_t *)"QED\0\0\0\0\2", 8, 8));
+    assert_true(pl_qcow2.probe(&(struct pl_probe){ .head = head, .len = 8 }));
+    assert_false(pl_qcow2.probe(&(struct pl_probe){ .head = head, .len = 7 }));
+    assert_false(
+        pl_qcow2.probe(&(struct pl_probe){ .head = (const uint8_t *)"QFI\xfb\0\0\0\1", .len = 8 }));
+    assert_false(
+        pl_qcow2.probe(&(struct pl_probe){ .head = (const uint8_t *)"QED\0\0\0\0\2", .len = 8 }));
 }
 
 int main(void)
