@@ -63,6 +63,13 @@ static int fill_table(struct qcow2 *q, uint64_t to, uint64_t from, struct pl_err
     return 0;
 }
 
+/* What was never written reads as zeros, as a new table must: only its slices that get entries are
+ * then made, which counts where few clusters lie in each table of a huge disk. */
+static bool reads_as_zeros(const struct qcow2 *q, uint64_t table)
+{
+    return !q->file->device && table >= pl_storage_size(q->file);
+}
+
 /* Gives the guest cluster an L2 table that only the active L1 table points at. */
 static int make_table(struct qcow2 *q, uint64_t index, uint64_t shared, uint64_t *table,
                       struct pl_err *e) PL_NEEDS(&q->lock)
@@ -71,7 +78,7 @@ static int make_table(struct qcow2 *q, uint64_t index, uint64_t shared, uint64_t
 
     if (qcow2_pending_room(q, 1, e) < 0 || qcow2_allocate_clusters(q, 1, true, table, NULL, e) < 0)
         return -1;
-    if (fill_table(q, *table, shared, e) < 0) {
+    if ((shared || !reads_as_zeros(q, *table)) && fill_table(q, *table, shared, e) < 0) {
         pl_table_cache_drop(q->l2_cache, *table, q->cluster_size);
         if (qcow2_reference(q, *table, 1, -1, NULL) < 0)
             return -1; /* leaked */
