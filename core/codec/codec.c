@@ -66,3 +66,19 @@ int pl_unpack(struct pl_codec_state *state, const void *packed, size_t packed_le
 
     return state->codec->ops->unpack(state, &unit, e);
 }
+
+size_t pl_pack_bound(const struct pl_codec *codec, size_t len)
+{
+    return codec->ops->bound(codec, len);
+}
+
+bool pl_can_reframe(const struct pl_codec *from, const struct pl_codec *to)
+{
+    return from != to && from->ops == to->ops && to->ops->reframe;
+}
+
+int pl_reframe(struct pl_codec_state *state, const struct pl_foreign_unit *foreign, void *dst,
+               size_t *dst_len, struct pl_err *e)
+{
+    return state->codec->ops->reframe(state, foreign, dst, dst_len, e);
+}

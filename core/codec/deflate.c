@@ -11,8 +11,10 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <zlib.h>
 
+#include "core/base/bytes.h"
 #include "core/codec/ops.h"
 
 /* Chosen against what zlib makes at its default level with the 4 KiB window (qemu-img), units of
@@ -37,17 +39,35 @@ struct frame {
     enum libdeflate_result (*unpack)(struct libdeflate_decompressor *unpacker, const void *src,
                                      size_t src_len, void *dst, size_t dst_len, size_t *src_used,
                                      size_t *dst_used);
-    int window_bits; /* for zlib; the sign says which frame */
+    size_t (*bound)(struct libdeflate_compressor *packer, size_t len);
+    int window_bits;     /* for zlib; the sign says which frame */
+    unsigned head, tail; /* bytes around the deflate stream */
 };
 
-static const struct frame *frame_of(const struct deflate_state *ds)
-{
-    static const struct frame raw = { libdeflate_deflate_compress, libdeflate_deflate_decompress_ex,
-                                      -MAX_WBITS };
-    static const struct frame zlib = { libdeflate_zlib_compress, libdeflate_zlib_decompress_ex,
-                                       MAX_WBITS };
+/* RFC 1950: deflate with a window of 32 KiB; the level, of which nothing is known where a stream
+ * comes from another frame, as "default"; the check bits make the two a multiple of 31. */
+#define ZLIB_HEAD 0x789c
+#define ZLIB_HEAD_LEN 2
+#define ZLIB_TAIL_LEN 4 /* Adler-32 of the unit */
 
-    return ds->base.codec == &pl_codec_zlib ? &zlib : &raw;
+static const struct frame *frame_of(const struct pl_codec *codec)
+{
+    static const struct frame raw = {
+        .pack = libdeflate_deflate_compress,
+        .unpack = libdeflate_deflate_decompress_ex,
+        .bound = libdeflate_deflate_compress_bound,
+        .window_bits = -MAX_WBITS,
+    };
+    static const struct frame zlib = {
+        .pack = libdeflate_zlib_compress,
+        .unpack = libdeflate_zlib_decompress_ex,
+        .bound = libdeflate_zlib_compress_bound,
+        .window_bits = MAX_WBITS,
+        .head = ZLIB_HEAD_LEN,
+        .tail = ZLIB_TAIL_LEN,
+    };
+
+    return codec == &pl_codec_zlib ? &zlib : &raw;
 }
 
 /* Null when out of memory. */
@@ -70,15 +90,14 @@ static int deflate_pack(struct pl_codec_state *state, const struct pl_codec_unit
 
     if (!packer)
         return pl_codec_no_memory(state, e);
-    *packed_len = frame_of(ds)->pack(packer, unit->src, unit->src_len, unit->dst, unit->dst_len);
+    *packed_len =
+        frame_of(state->codec)->pack(packer, unit->src, unit->src_len, unit->dst, unit->dst_len);
     return *packed_len ? 0 : 1;
 }
 
 /* zlib ready for a new stream, or null. */
-static z_stream *second_reader(struct deflate_state *ds)
+static z_stream *second_reader(struct deflate_state *ds, int bits)
 {
-    int bits = frame_of(ds)->window_bits;
-
     if (ds->second)
         return inflateReset2(ds->second, bits) == Z_OK ? ds->second : NULL;
     ds->second = calloc(1, sizeof *ds->second);
@@ -90,10 +109,11 @@ static z_stream *second_reader(struct deflate_state *ds)
 
 /* Succeeds when all of the unit came out, whatever is missing behind it; a wrong checksum there is
  * an error all the same. */
-static int unpack_odd(struct deflate_state *ds, const struct pl_codec_unit *unit, struct pl_err *e)
+static int unpack_odd(struct deflate_state *ds, const struct pl_codec *codec,
+                      const struct pl_codec_unit *unit, struct pl_err *e)
 {
-    const char *name = ds->base.codec->name;
-    z_stream *zs = second_reader(ds);
+    const char *name = codec->name;
+    z_stream *zs = second_reader(ds, frame_of(codec)->window_bits);
     int result;
 
     if (!zs)
@@ -115,23 +135,62 @@ static int unpack_odd(struct deflate_state *ds, const struct pl_codec_unit *unit
     return 0;
 }
 
-static int deflate_unpack(struct pl_codec_state *state, const struct pl_codec_unit *unit,
-                          struct pl_err *e)
+/* Unpacks a unit of `codec`.  *used: the bytes of the whole stream with its frame; 0 where it is one
+ * that only zlib reads. */
+static int unpack_unit(struct deflate_state *ds, const struct pl_codec *codec,
+                       const struct pl_codec_unit *unit, size_t *used, struct pl_err *e)
 {
-    struct deflate_state *ds = (struct deflate_state *)state;
-    size_t used;
-
     if (unit->src_len > UINT_MAX || unit->dst_len > UINT_MAX)
-        return pl_fail(e, PL_E_LIMIT, "%s: a unit of %zu bytes is too big", state->codec->name,
+        return pl_fail(e, PL_E_LIMIT, "%s: a unit of %zu bytes is too big", codec->name,
                        unit->src_len > unit->dst_len ? unit->src_len : unit->dst_len);
     if (!ds->unpacker)
         ds->unpacker = libdeflate_alloc_decompressor();
     if (!ds->unpacker)
-        return pl_codec_no_memory(state, e);
-    if (frame_of(ds)->unpack(ds->unpacker, unit->src, unit->src_len, unit->dst, unit->dst_len,
-                             &used, NULL) == LIBDEFLATE_SUCCESS)
+        return pl_codec_no_memory(&ds->base, e);
+    if (frame_of(codec)->unpack(ds->unpacker, unit->src, unit->src_len, unit->dst, unit->dst_len,
+                                used, NULL) == LIBDEFLATE_SUCCESS)
         return 0;
-    return unpack_odd(ds, unit, e);
+    *used = 0;
+    return unpack_odd(ds, codec, unit, e);
+}
+
+static int deflate_unpack(struct pl_codec_state *state, const struct pl_codec_unit *unit,
+                          struct pl_err *e)
+{
+    size_t used;
+
+    return unpack_unit((struct deflate_state *)state, state->codec, unit, &used, e);
+}
+
+static size_t deflate_bound(const struct pl_codec *codec, size_t len)
+{
+    return frame_of(codec)->bound(NULL, len); /* no packer: for all levels */
+}
+
+static int deflate_reframe(struct pl_codec_state *state, const struct pl_foreign_unit *foreign,
+                           void *dst, size_t *dst_len, struct pl_err *e)
+{
+    const struct frame *from = frame_of(foreign->from), *to = frame_of(state->codec);
+    const struct pl_codec_unit unit = { foreign->packed, foreign->packed_len, foreign->unit,
+                                        foreign->unit_len };
+    uint8_t *out = dst;
+    size_t used = 0, stream;
+
+    if (unpack_unit((struct deflate_state *)state, foreign->from, &unit, &used, e) < 0)
+        return -1;
+    if (!used)
+        return 1;
+    stream = used - from->head - from->tail;
+    if (*dst_len < to->head + to->tail || stream > *dst_len - to->head - to->tail)
+        return 1;
+    *dst_len = to->head + stream + to->tail;
+    memcpy(out + to->head, (const uint8_t *)foreign->packed + from->head, stream);
+    if (to->head) {
+        store_be16(out, ZLIB_HEAD);
+        store_be32(out + ZLIB_HEAD_LEN + stream,
+                   libdeflate_adler32(1, foreign->unit, foreign->unit_len));
+    }
+    return 0;
 }
 
 static void deflate_release(struct pl_codec_state *state)
@@ -150,6 +209,8 @@ static const struct pl_codec_ops deflate_ops = {
     .state_size = sizeof(struct deflate_state),
     .pack = deflate_pack,
     .unpack = deflate_unpack,
+    .bound = deflate_bound,
+    .reframe = deflate_reframe,
     .release = deflate_release,
 };
 

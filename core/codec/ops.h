@@ -23,8 +23,11 @@ struct pl_codec_ops {
     /* As pl_pack and pl_unpack; what they need is made at first use and kept in the state. */
     int (*pack)(struct pl_codec_state *state, const struct pl_codec_unit *unit, size_t *packed_len,
                 struct pl_err *e);
-    int (*unpack)(struct pl_codec_state *state, const struct pl_codec_unit *unit,
-                  struct pl_err *e);
+    int (*unpack)(struct pl_codec_state *state, const struct pl_codec_unit *unit, struct pl_err *e);
+    size_t (*bound)(const struct pl_codec *codec, size_t len); /* as pl_pack_bound */
+    /* As pl_reframe, among the codecs that share these ops; null: they have no frames to change. */
+    int (*reframe)(struct pl_codec_state *state, const struct pl_foreign_unit *foreign, void *dst,
+                   size_t *dst_len, struct pl_err *e);
     /* Frees what pack and unpack made, not the state itself. */
     void (*release)(struct pl_codec_state *state);
 };

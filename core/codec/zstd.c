@@ -106,6 +106,12 @@ static int zstd_unpack(struct pl_codec_state *state, const struct pl_codec_unit 
     return 0;
 }
 
+static size_t zstd_bound(const struct pl_codec *codec, size_t len)
+{
+    (void)codec;
+    return ZSTD_compressBound(len);
+}
+
 static void zstd_release(struct pl_codec_state *state)
 {
     struct zstd_state *zs = (struct zstd_state *)state;
@@ -118,6 +124,7 @@ static const struct pl_codec_ops zstd_ops = {
     .state_size = sizeof(struct zstd_state),
     .pack = zstd_pack,
     .unpack = zstd_unpack,
+    .bound = zstd_bound,
     .release = zstd_release,
 };
 

@@ -21,6 +21,24 @@ static void pack_again(struct pl_codec_state *state, const uint8_t *unit, size_t
         abort();
 }
 
+/* What another frame takes over must be the same unit there. */
+static void change_frame(const struct pl_codec *from, const uint8_t *packed, size_t packed_len,
+                         uint8_t *unit, size_t len)
+{
+    const struct pl_codec *to = from == &pl_codec_zlib ? &pl_codec_deflate : &pl_codec_zlib;
+    const struct pl_foreign_unit foreign = { from, packed, packed_len, unit, len };
+    size_t framed_len = packed_len + 6;
+    PL_FREE uint8_t *framed = malloc(framed_len), *back = malloc(len);
+    struct pl_codec_state *state;
+
+    if (!framed || !back || pl_codec_open(to, 0, &state, NULL) < 0)
+        return;
+    if (pl_reframe(state, &foreign, framed, &framed_len, NULL) == 0 &&
+        (pl_unpack(state, framed, framed_len, back, len, NULL) < 0 || memcmp(back, unit, len) != 0))
+        abort();
+    pl_codec_close(state);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct pl_codec *const codecs[] = { &pl_codec_deflate, &pl_codec_zlib,
@@ -37,6 +55,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (pl_unpack(state, data + 1, size - 1, unit, len, NULL) == 0)
         pack_again(state, unit, len);
+    if (pl_codec_of(state) != &pl_codec_zstd)
+        change_frame(pl_codec_of(state), data + 1, size - 1, unit, len);
     pl_codec_close(state);
     return 0;
 }
