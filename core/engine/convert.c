@@ -31,25 +31,51 @@ static uint32_t window_for(const struct pl_disk *source, const struct pl_image *
     return window;
 }
 
+/* Whether the source has compressed units that differ from the target's in their frame alone. */
+static bool source_reframes(const struct pl_convert_job *job)
+{
+    for (size_t i = 0; i < job->source.count; i++)
+        for (const struct pl_image *img = job->source.images[i]; img; img = img->parent)
+            if (img->layer.codec && pl_can_reframe(img->layer.codec, job->codec))
+                return true;
+    return false;
+}
+
+static int set_packed_room(struct pl_convert_job *job, struct pl_err *e)
+{
+    const struct pl_layer *layer = &job->target->layer;
+    const size_t unit =
+        layer->packed_only ? pl_pack_bound(layer->codec, layer->unit_len) : layer->unit_len;
+    const uint64_t room =
+        pl_round_up(layer->packed_head + (uint64_t)unit, PL_MAX(layer->packed_align, 1u));
+
+    if (room > UINT32_MAX)
+        return pl_fail(e, PL_E_LIMIT, "compressed units of %u bytes are too big", layer->unit_len);
+    job->packed_room = (uint32_t)room;
+    return 0;
+}
+
 static int set_compression(struct pl_convert_job *job, struct pl_err *e)
 {
     const struct pl_convert_options *options = job->options;
+    const struct pl_layer *layer = &job->target->layer;
     uint64_t level = 0;
 
-    if (!options->compress) {
+    if (!options->compress && !layer->packed_only) {
         if (pl_options_text(options->options, "compression_level"))
             return pl_fail(e, PL_E_INVALID, "compression_level needs -c");
         return 0;
     }
-    if (!job->target->driver->allocate_packed || !job->target->layer.codec)
+    if (!job->target->driver->allocate_packed || !layer->codec)
         return pl_no_slot(job->target, "compression", e);
-    job->codec = job->target->layer.codec;
+    job->codec = layer->codec;
     if (pl_options_number(options->options, "compression_level", (uint64_t)job->codec->level_min,
                           (uint64_t)job->codec->level_max, &level, e) < 0)
         return -1;
     job->level = (int)level;
     job->pass_through = level == 0 && job->fresh && !options->salvage;
-    return 0;
+    job->reframe = job->pass_through && source_reframes(job);
+    return set_packed_room(job, e);
 }
 
 /* How zeros are told from data, and what becomes of them. */
@@ -59,7 +85,7 @@ static int set_sparseness(struct pl_convert_job *job, struct pl_err *e)
     const uint64_t sparse = job->options->sparse;
     const bool plain = layer->granule == 1; /* the file is the disk */
 
-    job->scan = sparse > 0;
+    job->scan = sparse > 0 || layer->packed_only; /* no reader needs packed zeros */
     job->step = job->codec ? layer->unit_len
                            : (uint32_t)pl_round_up(PL_MAX(PL_MIN(sparse, job->window), STEP_MIN),
                                                    layer->granule);
@@ -122,7 +148,7 @@ static int copy(struct pl_convert_job *job, struct pl_err *e)
         return -1;
     if (job->reserve && pl_convert_punch(job, e) < 0)
         return -1;
-    if (!job->sequential)
+    if (!job->sequential || job->target->layer.packed_only)
         return 0;
     return pl_storage_resize(job->target->file, job->source.size, e); /* zeros at the end */
 }

@@ -23,7 +23,9 @@ struct pl_piece {
     enum pl_piece_kind kind;
     uint64_t at, len;        /* guest range in the target */
     const uint8_t *bytes;    /* BYTES, PACKED: in the unit's buffers */
-    uint32_t packed_len;     /* PACKED */
+    uint32_t packed_len;     /* PACKED: bytes there ... */
+    uint8_t *frame;          /* ... inside this: the format's head, the bytes, padding ... */
+    uint32_t frame_len;      /* ... of so many bytes */
     struct pl_storage *from; /* SHARE: here ... */
     uint64_t from_off;       /* ... at this byte offset */
 };
@@ -48,8 +50,9 @@ struct pl_convert_unit {
     uint64_t at, len; /* the window, or a run that the plan knows to be zero: */
     bool zero;
     uint8_t *window; /* the window's bytes, padded with zeros to whole clusters */
-    uint8_t *packed; /* compressed units, one behind the other; null: nothing is packed */
+    uint8_t *packed; /* framed compressed units, one behind the other; null: nothing is packed */
     size_t packed_used;
+    uint8_t *foreign; /* one packed unit of the source, for another frame; null: see job->reframe */
     uint8_t *compare; /* the parent's bytes; null: the target has no parent */
     struct pl_codec_state *packer;
     struct pl_piece *pieces;
@@ -69,12 +72,14 @@ struct pl_convert_job {
     bool scan;                    /* zeros are looked for in data */
     bool whole;                   /* what is known to be zero is written as data all the same */
     bool pass_through;            /* compressed units are taken over where codec and size fit */
+    bool reframe;                 /* ... or, where the codecs differ in their frame alone */
     bool share;                   /* data is copied by the host, unseen */
     bool sequential;              /* the target is a stream: everything is written in order */
     bool reserve;                 /* room is made ahead of writes, at guest addresses (raw) ... */
     bool reserve_file;            /* ... or at the end of the file (other formats) */
     const struct pl_codec *codec; /* packs; null: no */
     int level;
+    uint32_t packed_room; /* bytes that a framed compressed unit takes at most */
     uint32_t window;     /* bytes of a window */
     uint32_t step;       /* zeros are told from data in pieces of this many bytes */
     uint64_t started_ns; /* for the rate limit */

@@ -4,6 +4,7 @@
  * step, before the data are written: the same input then gives the same file, whatever the number
  * of threads.  An existing target is written through the image, which links behind the data. */
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "core/base/checked.h"
@@ -79,6 +80,7 @@ static int place_plain(struct pl_convert_unit *unit, const struct pl_piece *piec
     return 0;
 }
 
+/* The head is the driver's word; the rest of the frame is there already. */
 static int place_packed(struct pl_convert_unit *unit, const struct pl_piece *piece,
                         struct pl_err *e)
 {
@@ -87,10 +89,11 @@ static int place_packed(struct pl_convert_unit *unit, const struct pl_piece *pie
 
     if (!placed)
         return -1;
-    *placed = (struct pl_placed){ .bytes = piece->bytes, .len = piece->packed_len };
+    *placed = (struct pl_placed){ .bytes = piece->frame, .len = piece->frame_len };
     if (target->driver->allocate_packed(target->layer.state, piece->at, piece->packed_len,
                                         &placed->place, e) < 0)
         return -1;
+    memcpy(piece->frame, placed->place.head, target->layer.packed_head);
     reserve_behind(unit->job, &placed->place);
     return target->driver->link(target->layer.state, &placed->place, e);
 }

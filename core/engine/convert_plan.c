@@ -8,6 +8,22 @@
  * runs, and writes into made room do not wait for each other. */
 #define RESERVE_STEP (512 * PL_MIB)
 
+static bool make_buffers(struct pl_convert_unit *unit)
+{
+    const struct pl_convert_job *job = unit->job;
+
+    unit->window = pl_buffer(job->window);
+    if (job->codec)
+        unit->packed =
+            pl_buffer((uint64_t)job->window / job->target->layer.unit_len * job->packed_room);
+    if (job->reframe)
+        unit->foreign = pl_buffer(job->packed_room);
+    if (job->over_parent)
+        unit->compare = pl_buffer(job->window);
+    return unit->window && (unit->packed || !job->codec) && (unit->foreign || !job->reframe) &&
+           (unit->compare || !job->over_parent);
+}
+
 void *pl_convert_new_unit(void *ctx, struct pl_err *e)
 {
     struct pl_convert_job *job = ctx;
@@ -15,14 +31,8 @@ void *pl_convert_new_unit(void *ctx, struct pl_err *e)
 
     if (unit) {
         unit->job = job;
-        unit->window = pl_buffer(job->window);
-        if (job->codec)
-            unit->packed = pl_buffer(job->window);
-        if (job->over_parent)
-            unit->compare = pl_buffer(job->window);
     }
-    if (!unit || !unit->window || (job->codec && !unit->packed) ||
-        (job->over_parent && !unit->compare)) {
+    if (!unit || !make_buffers(unit)) {
         pl_fail(e, PL_E_NOMEM, "no memory for buffers of %u bytes", job->window);
         pl_convert_free_unit(unit);
         return NULL;
@@ -43,6 +53,7 @@ void pl_convert_free_unit(void *arg)
     pl_codec_close(unit->packer);
     free(unit->window);
     free(unit->packed);
+    free(unit->foreign);
     free(unit->compare);
     free(unit->pieces);
     free(unit->placed);

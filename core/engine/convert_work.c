@@ -45,29 +45,53 @@ static int read_bytes(struct pl_convert_job *job, uint64_t at, uint8_t *buf, siz
     return 0;
 }
 
-/* One cluster as a compressed unit if that makes it smaller, else as bytes, as also a part of a
- * cluster whose rest an existing target keeps. */
+/* Where the next compressed unit goes: behind room for the format's head. */
+static uint8_t *next_packed(const struct pl_convert_unit *unit)
+{
+    return unit->packed + unit->packed_used + unit->job->target->layer.packed_head;
+}
+
+/* The packed_len bytes at next_packed are a unit for guest [at, at + len). */
+static int add_packed(struct pl_convert_unit *unit, uint64_t at, uint64_t len, size_t packed_len,
+                      struct pl_err *e)
+{
+    const struct pl_layer *target = &unit->job->target->layer;
+    struct pl_piece *piece = pl_convert_add_piece(unit, PL_PIECE_PACKED, at, len, e);
+    const size_t used = target->packed_head + packed_len;
+
+    if (!piece)
+        return -1;
+    piece->bytes = next_packed(unit);
+    piece->packed_len = (uint32_t)packed_len;
+    piece->frame = unit->packed + unit->packed_used;
+    piece->frame_len = (uint32_t)pl_round_up(used, PL_MAX(target->packed_align, 1u));
+    memset(piece->frame + used, 0, piece->frame_len - used);
+    unit->packed_used += piece->frame_len;
+    return 0;
+}
+
+/* One cluster as a compressed unit if that makes it smaller or the format has nothing else; else as
+ * bytes, as also a part of a cluster whose rest an existing target keeps. */
 static int pack_cluster(struct pl_convert_unit *unit, uint64_t at, const uint8_t *bytes,
                         uint64_t len, struct pl_err *e)
 {
-    const uint32_t unit_len = unit->job->target->layer.unit_len;
-    uint8_t *to = unit->packed + unit->packed_used;
+    const struct pl_layer *target = &unit->job->target->layer;
+    const uint32_t unit_len = target->unit_len;
     struct pl_piece *piece;
-    size_t packed_len = unit_len - 1;
-    const bool part =
-        !unit->job->fresh && len < unit_len && at + len < unit->job->target->layer.size;
-    const int result = part ? 1 : pl_pack(unit->packer, bytes, unit_len, to, &packed_len, e);
+    size_t packed_len =
+        target->packed_only ? unit->job->packed_room - target->packed_head : unit_len - 1;
+    const bool part = !unit->job->fresh && len < unit_len && at + len < target->size;
+    const int result =
+        part ? 1 : pl_pack(unit->packer, bytes, unit_len, next_packed(unit), &packed_len, e);
 
     if (result < 0)
         return -1;
-    piece = pl_convert_add_piece(unit, result == 0 ? PL_PIECE_PACKED : PL_PIECE_BYTES, at, len, e);
+    if (result == 0)
+        return add_packed(unit, at, len, packed_len, e);
+    piece = pl_convert_add_piece(unit, PL_PIECE_BYTES, at, len, e);
     if (!piece)
         return -1;
-    piece->bytes = result == 0 ? to : bytes;
-    if (result == 0) {
-        piece->packed_len = (uint32_t)packed_len;
-        unit->packed_used += packed_len;
-    }
+    piece->bytes = bytes;
     return 0;
 }
 
@@ -158,18 +182,27 @@ static int take_bytes(struct pl_convert_unit *unit, uint64_t from, uint64_t to, 
     return split(unit, from, to, e);
 }
 
-/* Whether the run at `at` is a compressed unit that the target can hold as it is: no format keeps a
- * unit that packing did not make smaller. */
-static bool can_pass(const struct pl_convert_unit *unit, const struct pl_extent *x, uint64_t at,
-                     uint64_t image_at)
+/* Zeros pack to less than that: such units are looked at, for what is zero stays sparse. */
+#define MAYBE_ZERO(unit_len) ((unit_len) / 256)
+
+/* Whether the run at `at` is one whole compressed unit of the target's size that can be taken over:
+ * no format keeps a unit that packing did not make smaller, unless it has nothing else. */
+static bool is_whole_unit(const struct pl_convert_unit *unit, const struct pl_extent *x,
+                          uint64_t at, uint64_t image_at)
 {
     const struct pl_layer *target = &unit->job->target->layer;
-    const uint64_t end = unit->job->source.size;
+    const uint64_t most =
+        target->packed_only ? unit->job->packed_room - target->packed_head : target->unit_len - 1;
 
-    return x->state == PL_PACKED && x->codec == target->codec && x->unit_len == target->unit_len &&
-           x->unit_at == image_at && at % x->unit_len == 0 &&
-           x->len == PL_MIN(x->unit_len, end - at) && x->packed_len < x->unit_len &&
-           x->packed_len <= unit->job->window - unit->packed_used;
+    return x->state == PL_PACKED && x->unit_len == target->unit_len && x->unit_at == image_at &&
+           at % x->unit_len == 0 && x->len == PL_MIN(x->unit_len, unit->job->source.size - at) &&
+           x->packed_len <= most;
+}
+
+static bool can_pass(const struct pl_convert_unit *unit, const struct pl_extent *x)
+{
+    return x->codec == unit->job->codec &&
+           (!unit->job->scan || x->packed_len > MAYBE_ZERO(x->unit_len));
 }
 
 /* Takes the compressed bytes over unseen: all that the unit may occupy, which for formats that
@@ -177,19 +210,51 @@ static bool can_pass(const struct pl_convert_unit *unit, const struct pl_extent 
 static int pass(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x,
                 struct pl_err *e)
 {
-    uint8_t *to = unit->packed + unit->packed_used;
-    struct pl_piece *piece;
-
-    if (pl_storage_read_padded(x->st, x->off, to, x->packed_len, e) < 0)
+    if (pl_storage_read_padded(x->st, x->off, next_packed(unit), x->packed_len, e) < 0)
         return -1;
-    piece = pl_convert_add_piece(unit, PL_PIECE_PACKED, at, x->len, e);
-    if (!piece)
-        return -1;
-    piece->bytes = to;
-    piece->packed_len = x->packed_len;
-    unit->packed_used += x->packed_len;
     unit->job->passed += x->len;
-    return 0;
+    return add_packed(unit, at, x->len, x->packed_len, e);
+}
+
+/* Puts the compressed stream into the target's frame.  To check it and to learn its end it is
+ * unpacked, into its place in the window, from where it is packed anew if it is an odd one. */
+static int reframe(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x,
+                   struct pl_err *e)
+{
+    const uint64_t off = at - unit->at;
+    const struct pl_foreign_unit foreign = {
+        .from = x->codec,
+        .packed = unit->foreign,
+        .packed_len = x->packed_len,
+        .unit = unit->window + off,
+        .unit_len = x->unit_len,
+    };
+    size_t packed_len = unit->job->packed_room - unit->job->target->layer.packed_head;
+    int result;
+
+    if (pl_storage_read_padded(x->st, x->off, unit->foreign, x->packed_len, e) < 0)
+        return -1;
+    result = pl_reframe(unit->packer, &foreign, next_packed(unit), &packed_len, e);
+    if (result < 0)
+        return pl_within(e, "compressed unit of guest address 0x%" PRIx64 " at offset 0x%" PRIx64,
+                         at, x->off);
+    if (result == 1 || (unit->job->scan && pl_is_zero(unit->window + off, x->len))) {
+        memset(unit->window + off + x->len, 0, x->unit_len - x->len); /* behind the disk's end */
+        return split(unit, off, off + x->len, e);
+    }
+    unit->job->passed += x->len;
+    return add_packed(unit, at, x->len, packed_len, e);
+}
+
+typedef int passing(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x,
+                    struct pl_err *e);
+
+/* How a whole unit is taken over; null: it is not. */
+static passing *passing_of(const struct pl_convert_unit *unit, const struct pl_extent *x)
+{
+    if (can_pass(unit, x))
+        return pass;
+    return unit->foreign && pl_can_reframe(x->codec, unit->job->codec) ? reframe : NULL;
 }
 
 /* Passes compressed units through; what lies between them is read. */
@@ -200,13 +265,17 @@ static int work_passing(struct pl_convert_unit *unit, struct pl_err *e)
     for (uint64_t off = 0; off < unit->len;) {
         struct pl_located located;
         uint64_t image_at;
+        passing *passes;
 
         if (pl_disk_locate(&unit->job->source, unit->at + off, unit->len - off, &located, &image_at,
                            e) < 0)
             return -1;
-        if (can_pass(unit, &located.extent, unit->at + off, image_at)) {
+        passes = is_whole_unit(unit, &located.extent, unit->at + off, image_at)
+                     ? passing_of(unit, &located.extent)
+                     : NULL;
+        if (passes) {
             if (take_bytes(unit, plain, off, e) < 0 ||
-                pass(unit, unit->at + off, &located.extent, e) < 0)
+                passes(unit, unit->at + off, &located.extent, e) < 0)
                 return -1;
             plain = off + located.extent.len;
         }
