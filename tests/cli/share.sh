@@ -12,7 +12,18 @@ mounted=''
 cleanup() { [[ -z $mounted ]] || umount "$mounted"; }
 trap cleanup EXIT
 
-used_kib() { sync -f "$mounted"; df --output=used -k "$mounted" | tail -n 1; }
+# Once it stands still: XFS gives the room of removed files back a little later.
+used_kib() {
+    local now last=''
+    for _ in {1..50}; do
+        sync -f "$mounted"
+        now=$(df --output=used -k "$mounted" | tail -n 1)
+        [[ $now != "$last" ]] || break
+        last=$now
+        sleep 0.3
+    done
+    echo "$now"
+}
 
 # The copy has the source's content and adds at most 2 MiB for 24 MiB of data.
 shares() { # FROM TO CONVERT-OPTION...
