@@ -74,19 +74,21 @@ struct pl_layer {
     uint32_t cluster_size;        /* what `info` shows; 0: the format has none */
     const struct pl_codec *codec; /* of the packed units it can hold; null: none */
     uint32_t unit_len;            /* guest bytes of a packed unit */
-    uint32_t packed_head;  /* bytes in front of each packed unit that are the format's own */
+    uint32_t packed_head;         /* bytes in front of each packed unit that are the format's own */
     uint32_t packed_align; /* head and unit together fill a multiple of this, with zeros; 0: 1 */
-    bool packed_only;  /* it holds nothing but packed units, also where packing makes them larger;
+    bool packed_only;    /* it holds nothing but packed units, also where packing makes them larger;
                           they come once, in guest order */
-    char *parent_name; /* as the file says it; null: none.  Owned by the layer, freed by the core,
+    char *parent_name;   /* as the file says it; null: none.  Owned by the layer, freed by the core,
                           as are the next three */
-    char *parent_format;   /* null: not said */
-    char *identity;        /* what children know it by: words separated by blanks, such as
+    char *parent_format; /* null: not said */
+    char *identity;      /* what children know it by: words separated by blanks, such as
                               "cid:0123abcd uuid:..."; null: nothing */
     char *parent_identity; /* the word that the parent must have among its own; null: any parent.
                               With it and no parent_name the parent is looked for in the folder */
-    bool bitmaps;        /* it can hold persistent bitmaps */
-    bool sparse_new;     /* what was never written reads as zeros (or falls to the parent) */
+    bool bitmaps;          /* it can hold persistent bitmaps */
+    bool
+        plain; /* the file's first bytes are the disk's, address for address: room can be made ahead */
+    bool sparse_new; /* what was never written reads as zeros (or falls to the parent) */
 };
 
 struct pl_create_args {
@@ -187,6 +189,8 @@ struct pl_driver {
     /* Internal snapshots, oldest first; *list is malloc'ed, texts inside one block: see
      * pl_snapshots. */
     int (*snapshots)(void *state, struct pl_snapshot **list, size_t *count, struct pl_err *e);
+    /* Bytes that the host keeps for all files of the image.  null: those of its one file. */
+    uint64_t (*disk_usage)(void *state);
     /* Flags of the opened file for `info`. */
     void (*flags)(void *state, struct pl_image_flags *flags);
 

@@ -83,7 +83,7 @@ static int set_sparseness(struct pl_convert_job *job, struct pl_err *e)
 {
     const struct pl_layer *layer = &job->target->layer;
     const uint64_t sparse = job->options->sparse;
-    const bool plain = layer->granule == 1; /* the file is the disk */
+    const bool plain = layer->plain;
 
     job->scan = sparse > 0 || layer->packed_only; /* no reader needs packed zeros */
     job->step = job->codec ? layer->unit_len

@@ -48,7 +48,8 @@ uint32_t pl_cluster_size(const struct pl_image *img)
 
 uint64_t pl_disk_usage(const struct pl_image *img)
 {
-    return pl_storage_disk_usage(img->file);
+    return img->driver->disk_usage ? img->driver->disk_usage(img->layer.state)
+                                   : pl_storage_disk_usage(img->file);
 }
 
 uint64_t pl_file_size(const struct pl_image *img)

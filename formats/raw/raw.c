@@ -31,6 +31,7 @@ static int raw_open(const struct pl_open_args *args, struct pl_layer *layer, str
         .state = raw,
         .size = size,
         .granule = 1,
+        .plain = true,
         .sparse_new = !args->file->device,
     };
     return 0;
