@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "cli/command.h"
 #include "cli/message.h"
@@ -174,6 +175,18 @@ static int dispatch(struct cli *cli, char *const *argv)
     return run_command(cli, argv + 1);
 }
 
+/* A disk may be split into a thousand files, each of them open; nothing here uses select(), for
+ * whose sake the usual limit is low. */
+static void allow_many_files(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int main(int argc, char **argv)
 {
     struct cli cli = { 0 };
@@ -182,6 +195,7 @@ int main(int argc, char **argv)
     /* A closed pipe or a file size limit is an error of the write that meets it. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
+    allow_many_files();
     cli.json = wants_json(argv);
     cli.report =
         (struct pl_report){ .ctx = &cli, .warn = message_warn_callback, .cancelled = is_cancelled };
