@@ -31,6 +31,7 @@ static const struct pl_opt compare_opts[] = {
     OPT_PROGRESS(struct compare_args),
     OPT_WORKERS(struct compare_args),
     OPT_SOURCE_CACHE(struct compare_args),
+    OPT_DISK(struct compare_args),
     OPT_ALLOW_DIR(struct compare_args),
     OPT_COMMON(struct compare_args),
     OPT_OBJECT,

@@ -11,12 +11,13 @@ struct formats_args {
 
 static const struct pl_opt formats_opts[] = { OPT_COMMON(struct formats_args), { 0 } };
 
-/* The abilities, a column each. */
+/* The abilities, a column each; "convert" is making one by convert -O. */
 static const struct ability {
     const char *name;
     size_t field; /* a bool in struct pl_format_info */
 } abilities[] = {
     { "write", offsetof(struct pl_format_info, can_write) },
+    { "convert", offsetof(struct pl_format_info, can_convert_to) },
     { "create", offsetof(struct pl_format_info, can_create) },
     { "resize", offsetof(struct pl_format_info, can_resize) },
     { "check", offsetof(struct pl_format_info, can_check) },

@@ -23,6 +23,7 @@ static const struct pl_opt info_opts[] = {
     OPT_FORCE_SHARE(struct info_args),
     { "backing-chain", 0, OPT_FLAG, offsetof(struct info_args, backing_chain),
       .help = "describe every image of the chain, the youngest first" },
+    OPT_DISK(struct info_args),
     OPT_ALLOW_DIR(struct info_args),
     OPT_COMMON(struct info_args),
     OPT_OBJECT,
@@ -200,14 +201,59 @@ static int show_all(struct pl_image *top, bool chain, json_t *list, struct pl_er
     return 0;
 }
 
+/* An appliance as a whole. */
+static int show_package(struct cli *cli, const char *path, const char *format,
+                        const struct pl_fact *facts, struct pl_err *e)
+{
+    json_t *info;
+
+    if (!cli->json) {
+        print_line("package", path);
+        print_line("package format", format);
+        output_facts(facts, 0);
+        return 0;
+    }
+    info = json_object();
+    json_object_set_new(info, "filename", output_json_text(path));
+    json_object_set_new(info, "format", json_string(format));
+    json_object_set_new(info, "package", output_json_facts(facts));
+    return output_json(info, e);
+}
+
+/* 1: it is none, or one of its disks is asked for. */
+static int try_package(struct cli *cli, const struct info_args *a, struct pl_err *e)
+{
+    const char *path = cli->operands.item[0];
+    const struct pl_open_options options = {
+        .format = a->open.format,
+        .authorities = a->open.authorities,
+        .force_share = a->open.force_share,
+        .allowed_dirs = a->open.allow_dirs.item,
+        .report = &cli->report,
+    };
+    struct pl_fact *facts;
+    const char *format;
+    int result;
+
+    if (a->open.disk || !strcmp(path, "-"))
+        return 1;
+    result = pl_package_facts(path, &options, &format, &facts, e);
+    if (result == 0)
+        result = show_package(cli, path, format, facts, e);
+    pl_facts_free(facts);
+    return result;
+}
+
 static int run_info(struct cli *cli, const void *args, struct pl_err *e)
 {
     const struct info_args *a = args;
     const struct pl_open_options options = { .no_parent = !a->backing_chain };
     json_t *list = NULL;
     SCOPED_IMAGE img = NULL;
-    int result;
+    int result = try_package(cli, a, e);
 
+    if (result != 1)
+        return result;
     if (image_open(cli, &a->open, cli->operands.item[0], options, &img, e) < 0)
         return -1;
     if (cli->json)

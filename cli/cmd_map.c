@@ -22,6 +22,7 @@ static const struct pl_opt map_opts[] = {
     { "max-length", 'l', OPT_SIZE, offsetof(struct map_args, max_length), .metavar = "LENGTH",
       .help = "end after so many bytes" },
     OPT_FORCE_SHARE(struct map_args),
+    OPT_DISK(struct map_args),
     OPT_ALLOW_DIR(struct map_args),
     OPT_COMMON(struct map_args),
     OPT_OBJECT,

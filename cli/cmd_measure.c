@@ -25,6 +25,7 @@ static const struct pl_opt measure_opts[] = {
     { "snapshot", 'l', OPT_TEXT, offsetof(struct measure_args, snapshot), .metavar = "SNAPSHOT",
       .help = "measure a copy of this internal snapshot" },
     OPT_FORCE_SHARE(struct measure_args),
+    OPT_DISK(struct measure_args),
     OPT_ALLOW_DIR(struct measure_args),
     OPT_COMMON(struct measure_args),
     OPT_OBJECT,

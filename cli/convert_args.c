@@ -54,6 +54,7 @@ const struct pl_opt convert_opts[] = {
       .choices = cache_choices },
     OPT_SOURCE_CACHE(struct convert_args),
     OPT_FORCE_SHARE(struct convert_args),
+    OPT_DISK(struct convert_args),
     OPT_ALLOW_DIR(struct convert_args),
     OPT_PROGRESS(struct convert_args),
     OPT_COMMON(struct convert_args),

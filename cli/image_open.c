@@ -52,6 +52,8 @@ int image_open(struct cli *cli, const struct open_args *args, const char *path,
         options.format = args->format;
     if (image_check_format(options.format, e) < 0)
         return -1;
+    options.disk = args->disk;
+    options.authorities = args->authorities;
     options.force_share = args->force_share;
     options.allowed_dirs = args->allow_dirs.item;
     if (!options.report)

@@ -7,6 +7,7 @@
 /* Options of every command that opens images. */
 struct open_args {
     const char *format;
+    const char *disk, *authorities; /* see pl_open_options */
     bool force_share;
     struct text_list allow_dirs;
     unsigned cache; /* accepted and checked, nothing more: the host's cache is always used */
@@ -24,6 +25,12 @@ extern const char *const cache_choices[];
 #define OPT_ALLOW_DIR(type)                                                                        \
     { "allow-dir", 0, OPT_LIST, offsetof(type, open.allow_dirs), .metavar = "DIR",                 \
       .help = "let images name files in DIR too, not only beside themselves; may be repeated" }
+#define OPT_DISK(type)                                                                             \
+    { "disk", 0, OPT_TEXT, offsetof(type, open.disk), .metavar = "N|NAME",                         \
+      .help = "which disk of an appliance (OVA, OVF): its number, id or file name" },              \
+        { "ca", 0, OPT_TEXT, offsetof(type, open.authorities), .metavar = "FILE",                  \
+          .help = "certificates (PEM) whose owners may have signed an appliance: its signature "   \
+                  "must be good then" }
 #define OPT_SOURCE_CACHE(type)                                                                     \
     { "source-cache", 'T', OPT_CHOICE, offsetof(type, open.cache), .metavar = "MODE",              \
       .help = "accepted for qemu-img's sake, without effect", .choices = cache_choices }

@@ -11,6 +11,7 @@
 #include "core/engine/convert_job.h"
 #include "core/engine/convert_target.h"
 #include "core/engine/ordered.h"
+#include "core/engine/source_check.h"
 
 /* The least bytes of a window: large enough for the host, small enough for the caches. */
 #define WINDOW_MIN (1u << 20)
@@ -130,8 +131,10 @@ static int prepare(struct pl_convert_job *job, struct pl_err *e)
     return 0;
 }
 
-static int copy(struct pl_convert_job *job, struct pl_err *e)
+/* Runs the steps of the job to their end. */
+static int copy(void *ctx, struct pl_err *e)
 {
+    struct pl_convert_job *job = ctx;
     const struct pl_ordered_job run = {
         .ctx = job,
         .workers = job->options->workers,
@@ -241,7 +244,7 @@ static int convert_into(struct pl_convert_job *job, struct pl_convert_target *ta
     if (status == 0)
         status = check_target(job, e);
     if (status == 0)
-        status = copy(job, e);
+        status = pl_run_beside_source_check(&job->source, job->options->report, copy, job, e);
     if (status == 0)
         status = follow_up(job, target, result, e);
     free(job->holes);

@@ -80,9 +80,9 @@ struct pl_convert_job {
     const struct pl_codec *codec; /* packs; null: no */
     int level;
     uint32_t packed_room; /* bytes that a framed compressed unit takes at most */
-    uint32_t window;     /* bytes of a window */
-    uint32_t step;       /* zeros are told from data in pieces of this many bytes */
-    uint64_t started_ns; /* for the rate limit */
+    uint32_t window;      /* bytes of a window */
+    uint32_t step;        /* zeros are told from data in pieces of this many bytes */
+    uint64_t started_ns;  /* for the rate limit */
     /* ---- the plan's own: under the ordered run's `next` ---- */
     uint64_t planned;              /* guest address up to which units were made */
     atomic_uint_fast64_t reserved; /* room was made up to this guest address; placing reads it */

@@ -30,11 +30,13 @@ PL_API int pl_measure(struct pl_image *img, const char *format, uint64_t size,
                       const struct pl_options *options, struct pl_measure_result *result,
                       struct pl_err *e) PL_CHECK;
 
-/* One row for each format. */
+/* One row for each format, and for each kind of package. */
 struct pl_format_info {
     const char *name;
     const char *spec;
-    bool can_write, can_create, can_resize, can_check, has_snapshots;
+    bool is_package; /* it holds disks, as an appliance does, and is none */
+    bool can_write;  /* in place */
+    bool can_convert_to, can_create, can_resize, can_check, has_snapshots;
     const struct pl_option_help *create_options; /* ends with a row of nulls; may be null */
 };
 

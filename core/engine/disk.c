@@ -78,9 +78,8 @@ int pl_disk_locate(const struct pl_disk *disk, uint64_t at, uint64_t len,
     *image_at = at - disk->start[i];
     if (pl_locate(img, *image_at, PL_MIN(len, pl_size(img) - *image_at), located, e) < 0)
         return -1;
-    return disk->has_holes && located->extent.state == PL_DATA
-               ? look_through(&located->extent, e)
-               : 0;
+    return disk->has_holes && located->extent.state == PL_DATA ? look_through(&located->extent, e)
+                                                               : 0;
 }
 
 int pl_disk_read(const struct pl_disk *disk, uint64_t at, void *buf, size_t len, struct pl_err *e)

@@ -7,6 +7,7 @@
 
 #include "core/base/checked.h"
 #include "core/base/scope.h"
+#include "core/engine/new_package.h"
 #include "core/storage/alias.h"
 
 /* Whether something at `path` could be an image.  To look at a pipe is to wait for its writer. */
@@ -98,17 +99,22 @@ static int create_more(const struct pl_create_args *args, const char *name, stru
     return open_more(image, name, out, e);
 }
 
+static struct pl_storage *image_file(const struct pl_new_image *image)
+{
+    return image->packer ? image->member : pl_output_storage(image->output);
+}
+
 /* What the driver is told of the new image, to make it and to open it the first time. */
 static struct pl_create_args create_args(struct pl_new_image *image,
                                          const struct pl_create_options *options)
 {
     return (struct pl_create_args){
-        .file = pl_output_storage(image->output),
+        .file = image_file(image),
         .size = options->size,
         .parent_name = options->parent,
         .parent_format = options->parent_format,
         .parent_identity = image->parent_identity,
-        .options = options->options,
+        .options = image->packer ? image->member_options : options->options,
         .reproducible = options->reproducible,
         .report = options->report,
         .create_file = create_more,
@@ -142,12 +148,14 @@ static int write_metadata(struct pl_new_image *image, const struct pl_create_opt
 {
     struct pl_create_args args;
 
-    if (ask_identity(image, options, e) < 0)
+    if (ask_identity(image, options, e) < 0 ||
+        (image->packer && pl_new_package_begin(image, options, e) < 0))
         return -1;
     args = create_args(image, options);
     if (image->driver->create(&args, e) < 0)
         return pl_within(e, "%s", image->path);
-    return pl_options_check_all_known(options->options, image->driver->name, e);
+    return pl_options_check_all_known(options->options,
+                                      image->packer ? image->packer->name : image->driver->name, e);
 }
 
 static int check_request(const struct pl_driver *driver, const char *path,
@@ -165,8 +173,14 @@ static int check_request(const struct pl_driver *driver, const char *path,
 int pl_new_image_begin(struct pl_new_image *image, const char *path,
                        const struct pl_create_options *options, struct pl_err *e)
 {
-    *image = (struct pl_new_image){ 0 };
-    if (pl_driver_find(options->format ? options->format : "raw", &image->driver, e) < 0 ||
+    const char *format = options->format ? options->format : "raw";
+
+    *image = (struct pl_new_image){ .packer = pl_package_kind(format) };
+    if (image->packer && !image->packer->begin)
+        return pl_fail(e, PL_E_UNSUPPORTED, "%s: packages of the kind %s cannot be made", path,
+                       format);
+    if (pl_driver_find(image->packer ? image->packer->disk_format : format, &image->driver, e) <
+            0 ||
         check_request(image->driver, path, options, e) < 0)
         return -1;
     image->path = strdup(path);
@@ -197,18 +211,20 @@ int pl_new_image_open(struct pl_new_image *image, const struct pl_create_options
         .created = read_only ? NULL : &created,
     };
 
-    return pl_open_storage(pl_output_storage(image->output), &source, image->path, &open_options,
-                           &image->img, e);
+    if (image->packer && read_only)
+        return pl_new_package_open(image, &open_options, e);
+    return pl_open_storage(image_file(image), &source, image->path, &open_options, &image->img, e);
 }
 
 int pl_new_image_close(struct pl_new_image *image, struct pl_err *e)
 {
     struct pl_image *img = image->img;
 
-    if (img && img->writable && img->driver->finish &&
-        img->driver->finish(img->layer.state, e) < 0)
+    if (img && img->writable && img->driver->finish && img->driver->finish(img->layer.state, e) < 0)
         return pl_within(e, "%s: finishing it", image->path);
-    return pl_close(pl_take(image->img), e);
+    if (pl_close(pl_take(image->img), e) < 0)
+        return -1;
+    return image->writer ? pl_new_package_finish(image, e) : 0;
 }
 
 static void release(struct pl_new_image *image)
@@ -217,6 +233,7 @@ static void release(struct pl_new_image *image)
         free(image->more[i].name);
     free(image->more);
     free(image->parent_identity);
+    pl_options_free(image->member_options);
     free(image->path);
     *image = (struct pl_new_image){ 0 };
 }
@@ -257,6 +274,9 @@ void pl_new_image_abandon(struct pl_new_image *image)
     if (image->img)
         image->img->writable = false; /* what is thrown away is not flushed */
     pl_close(pl_take(image->img), NULL);
+    pl_storage_close(pl_take(image->member), NULL);
+    if (image->writer)
+        image->packer->abandon(image->writer);
     for (size_t i = 0; i < image->more_count; i++)
         pl_output_abandon(image->more[i].output);
     pl_output_abandon(image->output);

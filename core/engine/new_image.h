@@ -1,9 +1,13 @@
-/* new_image.h - a new image under way: written without a name, named when complete. */
+/* new_image.h - a new image under way: written without a name, named when complete.
+ *
+ * The image may lie inside a package: then the output is the package, and the image's file a
+ * storage that the package's writer gives. */
 #ifndef PL_CORE_ENGINE_NEW_IMAGE_H
 #define PL_CORE_ENGINE_NEW_IMAGE_H
 
 #include "core/engine/create.h"
 #include "core/graph/node.h"
+#include "core/package.h"
 #include "core/storage/output.h"
 
 /* Further files that an image consists of, like an external data file. */
@@ -21,7 +25,11 @@ struct pl_new_image {
     struct pl_new_file *more; /* named before the image itself; owned */
     size_t more_count, more_room;
     char *parent_identity; /* what the parent is known by; owned, null: nothing, or no parent */
-    bool unsynced;        /* see pl_output_leave_unsynced */
+    const struct pl_package_driver *packer; /* of the package around the image; null: none */
+    void *writer;                           /* the packer's; null before it begins and when done */
+    struct pl_storage *member;              /* the image's file in the package; owned, or null */
+    struct pl_options *member_options;      /* what the image is made with; owned, or null */
+    bool unsynced;                          /* see pl_output_leave_unsynced */
     struct pl_image *img; /* open for writing; null before pl_new_image_open and after _close */
 };
 

@@ -1,5 +1,6 @@
 /* image.c - opens and closes one image: file, format, layer; its parents are chain.c's. */
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/checked.h"
@@ -144,13 +145,95 @@ int pl_open_storage(struct pl_storage *file, const struct pl_file_source *source
     return 0;
 }
 
+static int refuse_writing(const char *path, const struct pl_package *package, struct pl_err *e)
+{
+    pl_fail(e, PL_E_UNSUPPORTED, "%s: a disk inside an %s package cannot be changed", path,
+            package->driver->name);
+    return pl_hint(e, "convert it, or make an overlay of the converted disk");
+}
+
+/* "appliance.ova: disk1.vmdk" */
+static char *name_of_disk(const struct pl_package *package, size_t disk, const char *path)
+{
+    const struct pl_package_disk *list;
+    char *name;
+
+    package->driver->disks(package->state, &list);
+    return asprintf(&name, "%s: %s", path, list[disk].name ? list[disk].name : list[disk].id) < 0
+               ? NULL
+               : name;
+}
+
+int pl_open_package_disk(struct pl_package *package, const char *path,
+                         const struct pl_open_options *options, struct pl_image **out,
+                         struct pl_err *e)
+{
+    const struct pl_file_source own = { 0 };
+    struct pl_open_options inside = *options;
+    PL_FREE char *name = NULL;
+    struct pl_storage *file;
+    size_t disk;
+    int result;
+
+    inside.format = NULL;
+    result = pl_package_find_disk(package, options->disk, &disk, e);
+    if (result == 0 && !(name = name_of_disk(package, disk, path)))
+        result = pl_fail(e, PL_E_NOMEM, "%s: no memory to open it", path);
+    if (result == 0 && options->writable)
+        result = refuse_writing(path, package, e);
+    if (result == 0 && package->driver->storage(package->state, disk, &file, e) < 0)
+        result = pl_within(e, "%s", path);
+    if (result == 0)
+        result = pl_open_storage(file, &own, name, &inside, out, e);
+    if (result < 0) {
+        pl_package_close(package);
+        return -1;
+    }
+    (*out)->package = package;
+    (*out)->package_disk = disk;
+    return 0;
+}
+
+/* The package that the file is, null: it is an image. */
+static int find_package(struct pl_storage *file, const struct pl_open_options *options,
+                        struct pl_package **package, struct pl_err *e)
+{
+    const struct pl_package_driver *kind = NULL;
+
+    *package = NULL;
+    if (options->format)
+        kind = pl_package_kind(options->format);
+    else if (!file->sequential && pl_package_probe(file, &kind, e) < 0)
+        return -1;
+    if (kind)
+        return pl_package_open(file, false, kind, options, package, e);
+    if (options->disk)
+        pl_warn(options->report, "%s: is one disk, not a package of disks to choose from",
+                file->name);
+    return 0;
+}
+
+/* An image file, or a package with one inside. */
+static int open_file(struct pl_storage *file, const char *path,
+                     const struct pl_open_options *options, struct pl_image **out, struct pl_err *e)
+{
+    const struct pl_file_source own = { 0 };
+    struct pl_package *package;
+
+    if (find_package(file, options, &package, e) < 0) {
+        pl_storage_close(file, NULL);
+        return -1;
+    }
+    return package ? pl_open_package_disk(package, path, options, out, e)
+                   : pl_open_storage(file, &own, path, options, out, e);
+}
+
 int pl_open(const char *path, const struct pl_open_options *options, struct pl_image **out,
             struct pl_err *e)
 {
     static const struct pl_open_options defaults;
     const struct pl_open_options *o = options ? options : &defaults;
     const struct pl_opener opener = opener_of(o);
-    const struct pl_file_source own = { 0 };
     struct pl_storage *file;
 
     if (o->writable && o->force_share)
@@ -163,7 +246,7 @@ int pl_open(const char *path, const struct pl_open_options *options, struct pl_i
     } else if (pl_open_path(&opener, path, o->writable ? PL_READ_WRITE : PL_READ, &file, e) < 0) {
         return -1;
     }
-    return pl_open_storage(file, &own, path, o, out, e);
+    return open_file(file, path, o, out, e);
 }
 
 static int close_one(struct pl_image *img, struct pl_err *e)
@@ -173,6 +256,7 @@ static int close_one(struct pl_image *img, struct pl_err *e)
     img->driver->close(img->layer.state);
     if (!img->borrowed && pl_storage_close(img->file, result < 0 ? NULL : e) < 0)
         result = -1;
+    pl_package_close(img->package); /* behind the file, which lies in it */
     free_image(img);
     return result;
 }

@@ -13,8 +13,13 @@
 struct pl_image;
 
 struct pl_open_options {
-    const char *format;   /* null: found out from the content */
-    const char *snapshot; /* an internal snapshot, by id or name, read-only; null: the disk */
+    const char *format; /* of the image or of the package around it; null: found out from the
+                             content */
+    const char *disk;   /* which disk of a package: its number from 1, its id or the name of its
+                             file; null: the only one */
+    const char *authorities; /* file of certificates (PEM) whose owners may have signed a package;
+                                null: signatures are not verified */
+    const char *snapshot;    /* an internal snapshot, by id or name, read-only; null: the disk */
     bool writable;
     bool no_parent;   /* what the parent would say reads as zeros; the parent is not opened */
     bool force_share; /* read-only, without locks: the content may change meanwhile (qemu-img -U) */
@@ -30,6 +35,18 @@ struct pl_open_options {
  * PL_E_POLICY, PL_E_UNSUPPORTED, PL_E_SYS. */
 PL_API int pl_open(const char *path, const struct pl_open_options *options, struct pl_image **out,
                    struct pl_err *e) PL_CHECK;
+
+/* Compares what the image was read from with the digests of the package that it lies in; nothing
+ * happens for an image in no package, or where the package gives none.  May run beside reads.
+ * PL_E_MISMATCH names the file. */
+PL_API int pl_verify_package(struct pl_image *img, const struct pl_report *report, struct pl_err *e)
+    PL_CHECK;
+
+/* What a package says of itself: *facts, the caller's to free, and the name of its kind.  Of the
+ * options format, allowed_dirs, force_share, authorities and report count.  1: the file is no
+ * package. */
+PL_API int pl_package_facts(const char *path, const struct pl_open_options *options,
+                            const char **format, struct pl_fact **facts, struct pl_err *e) PL_CHECK;
 
 /* Flushes if it was opened for writing, closes and frees, whatever happens.  Null is fine. */
 PL_API int pl_close(struct pl_image *img, struct pl_err *e);

@@ -8,6 +8,7 @@
 #include "core/codec/codec.h"
 #include "core/driver.h"
 #include "core/graph/image.h"
+#include "core/graph/package.h"
 #include "core/graph/range_lock.h"
 #include "core/storage/opener.h"
 
@@ -30,8 +31,10 @@ struct pl_image {
     struct pl_layer layer;
     struct pl_storage *file; /* owned unless `borrowed` */
     bool borrowed;
-    struct pl_image *parent; /* owned; null: none */
-    char *path;              /* as given, or as the child names it */
+    struct pl_package *package; /* that `file` lies in; owned; null: none */
+    size_t package_disk;        /* the disk of the package */
+    struct pl_image *parent;    /* owned; null: none */
+    char *path;                 /* as given, or as the child names it */
     bool guessed, writable;
     bool guard_header;             /* raw by guess, written to: see write.c */
     struct pl_range_lock ranges;   /* taken before any driver lock; unused while read-only */
@@ -68,6 +71,12 @@ struct pl_file_source {
 int pl_open_storage(struct pl_storage *file, const struct pl_file_source *source, const char *path,
                     const struct pl_open_options *options, struct pl_image **out, struct pl_err *e)
     PL_CHECK;
+
+/* Opens the image of a disk in a package, which the image then owns.  Of the options `format` is
+ * that of the package.  On failure the package is closed. */
+int pl_open_package_disk(struct pl_package *package, const char *path,
+                         const struct pl_open_options *options, struct pl_image **out,
+                         struct pl_err *e) PL_CHECK;
 
 /* The driver of that name or alias.  PL_E_INVALID lists the names there are. */
 int pl_driver_find(const char *name, const struct pl_driver **out, struct pl_err *e) PL_CHECK;
