@@ -182,8 +182,9 @@ static int take_bytes(struct pl_convert_unit *unit, uint64_t from, uint64_t to, 
     return split(unit, from, to, e);
 }
 
-/* Zeros pack to less than that: such units are looked at, for what is zero stays sparse. */
-#define MAYBE_ZERO(unit_len) ((unit_len) / 256)
+/* Zeros pack to less than that, also where a format counts whole sectors: such units are looked at,
+ * for what is zero stays sparse. */
+#define MAYBE_ZERO(unit_len) ((unit_len) / 256 + 1024)
 
 /* Whether the run at `at` is one whole compressed unit of the target's size that can be taken over:
  * no format keeps a unit that packing did not make smaller, unless it has nothing else. */
@@ -199,10 +200,19 @@ static bool is_whole_unit(const struct pl_convert_unit *unit, const struct pl_ex
            x->packed_len <= most;
 }
 
-static bool can_pass(const struct pl_convert_unit *unit, const struct pl_extent *x)
+/* Whether guest [at, at + len) of the window, of which the packed bytes are few, is zeros. */
+static int is_packed_zero(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x,
+                          bool *zero, struct pl_err *e)
 {
-    return x->codec == unit->job->codec &&
-           (!unit->job->scan || x->packed_len > MAYBE_ZERO(x->unit_len));
+    uint8_t *bytes = unit->window + (at - unit->at);
+
+    *zero = false;
+    if (!unit->job->scan || x->packed_len > MAYBE_ZERO(x->unit_len))
+        return 0;
+    if (read_bytes(unit->job, at, bytes, x->len, e) < 0)
+        return -1;
+    *zero = pl_is_zero(bytes, x->len);
+    return 0;
 }
 
 /* Takes the compressed bytes over unseen: all that the unit may occupy, which for formats that
@@ -210,6 +220,12 @@ static bool can_pass(const struct pl_convert_unit *unit, const struct pl_extent 
 static int pass(struct pl_convert_unit *unit, uint64_t at, const struct pl_extent *x,
                 struct pl_err *e)
 {
+    bool zero;
+
+    if (is_packed_zero(unit, at, x, &zero, e) < 0)
+        return -1;
+    if (zero)
+        return pl_convert_add_piece(unit, PL_PIECE_ZERO, at, x->len, e) ? 0 : -1;
     if (pl_storage_read_padded(x->st, x->off, next_packed(unit), x->packed_len, e) < 0)
         return -1;
     unit->job->passed += x->len;
@@ -252,7 +268,7 @@ typedef int passing(struct pl_convert_unit *unit, uint64_t at, const struct pl_e
 /* How a whole unit is taken over; null: it is not. */
 static passing *passing_of(const struct pl_convert_unit *unit, const struct pl_extent *x)
 {
-    if (can_pass(unit, x))
+    if (x->codec == unit->job->codec)
         return pass;
     return unit->foreign && pl_can_reframe(x->codec, unit->job->codec) ? reframe : NULL;
 }

@@ -195,6 +195,37 @@ static void compressed_inputs_are_taken_over_or_packed_again(void **state)
     free(all);
 }
 
+/* Packed zeros, as a file written with -S 0 has them, become what is not there. */
+static void compressed_zeros_are_not_taken_over(void **state)
+{
+    uint8_t *bytes = calloc(1, 1 << 20);
+    char *raw = test_tmp("raw"), *packed = test_tmp("packed"), *to = test_tmp("to");
+    struct pl_convert_options request = request_for("qcow2");
+    struct pl_convert_result result;
+    struct pl_image *img;
+    struct pl_run run;
+
+    (void)state;
+    fill_pattern(bytes, 0, 1000, 3);
+    write_file(raw, bytes, 1 << 20);
+    request.compress = true;
+    request.sparse = 0;
+    convert_file(raw, packed, &request);
+    img = open_disk(packed, NULL, false);
+    OK(pl_map(img, 65536, 65536, &run, &e));
+    assert_true(run.compressed);
+    request.sparse = PL_SPARSE_DEFAULT;
+    OK(pl_convert(&img, 1, to, &request, &result, &e));
+    OK(pl_close(img, &e));
+    shows(to, "qcow2", bytes, 1 << 20);
+    assert_int_equal(result.passed, 65536);
+    assert_int_equal(result.zero, (1 << 20) - 65536);
+    free(raw);
+    free(packed);
+    free(to);
+    free(bytes);
+}
+
 /* ---- existing targets ---- */
 
 static void an_existing_larger_target_keeps_what_lies_behind(void **state)
@@ -555,6 +586,7 @@ int main(void)
         cmocka_unit_test(every_kind_of_target_holds_disks_of_any_size),
         cmocka_unit_test(inputs_follow_each_other_wherever_their_ends_are),
         cmocka_unit_test(compressed_inputs_are_taken_over_or_packed_again),
+        cmocka_unit_test(compressed_zeros_are_not_taken_over),
         cmocka_unit_test(an_existing_larger_target_keeps_what_lies_behind),
         cmocka_unit_test(an_existing_smaller_target_is_refused),
         cmocka_unit_test(over_a_parent_only_differences_are_stored),
