@@ -42,7 +42,8 @@ static struct pl_create_options create_options_of(const struct pl_convert_option
 
 static int create_open(struct pl_convert_target *target, bool read_only, struct pl_err *e)
 {
-    const struct pl_create_options create_options = create_options_of(target->options, 0);
+    const struct pl_create_options create_options =
+        create_options_of(target->options, target->size);
 
     return pl_new_image_open(&target->created, &create_options, read_only, e);
 }
@@ -71,7 +72,7 @@ int pl_convert_open_target(struct pl_convert_target *target, const struct pl_dis
 {
     int result;
 
-    *target = (struct pl_convert_target){ .path = path, .options = options };
+    *target = (struct pl_convert_target){ .path = path, .options = options, .size = source->size };
     if (pl_refuse_in_use(source->images, source->count, path, e) < 0)
         return -1;
     /* the engine's own; asked for here so that the format does not refuse it */

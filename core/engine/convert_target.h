@@ -9,6 +9,7 @@
 struct pl_convert_target {
     const char *path;
     const struct pl_convert_options *options;
+    uint64_t size;               /* of the source's disk, in bytes */
     struct pl_new_image created; /* a new image, or ... */
     struct pl_image *existing;   /* ... this one */
     struct pl_image *img;        /* whichever it is, open */
