@@ -291,7 +291,7 @@ static int stream_finish(void *state, struct pl_err *e)
         return -1;
     s->finished = true;
     /* readers look for the footer at the very end */
-    return s->file->sequential ? 0 : pl_storage_resize(s->file, s->end, e);
+    return pl_storage_size(s->file) == s->end ? 0 : pl_storage_resize(s->file, s->end, e);
 }
 
 static int stream_flush(void *state, struct pl_err *e)
