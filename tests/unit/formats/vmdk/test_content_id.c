@@ -13,7 +13,7 @@
 #include "core/base/checked.h"
 #include "tests/support/flaky.h"
 #include "tests/support/images.h"
-#include "tests/support/vmdk_rig.h"
+#include "tests/support/vmdk_disk_rig.h"
 
 #define HEAD "# Disk DescriptorFile\nversion=1\n"
 #define TAIL "parentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 8 FLAT \"a\" 0\n"

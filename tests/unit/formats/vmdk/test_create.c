@@ -12,7 +12,7 @@
 #include "core/base/checked.h"
 #include "formats/vmdk/create.h"
 #include "tests/support/images.h"
-#include "tests/support/vmdk_rig.h"
+#include "tests/support/vmdk_disk_rig.h"
 
 #define SIZE(bytes) ((struct pl_create_args){ .size = (bytes), .reproducible = true })
 

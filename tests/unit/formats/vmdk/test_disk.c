@@ -271,10 +271,11 @@ static void what_is_no_vmdk_is_refused(void **state)
     FAILS(PL_E_FORMAT, "not a vmdk file", vmdk_rig_open(&rig, READ, &e));
     vmdk_rig_text(&rig, "");
     FAILS(PL_E_FORMAT, "not a vmdk file", vmdk_rig_open(&rig, READ, &e));
-    assert_false(pl_vmdk.probe((const uint8_t *)"", 0, 0));
-    assert_true(pl_vmdk.probe((const uint8_t *)"KDMV", 4, 4));
-    assert_true(pl_vmdk.probe((const uint8_t *)"COWD", 4, 4));
-    assert_true(pl_vmdk.probe((const uint8_t *)HEAD, strlen(HEAD), 1000));
+    assert_false(pl_vmdk.probe(&(struct pl_probe){ .head = (const uint8_t *)"", .len = 0 }));
+    assert_true(pl_vmdk.probe(&(struct pl_probe){ .head = (const uint8_t *)"KDMV", .len = 4 }));
+    assert_true(pl_vmdk.probe(&(struct pl_probe){ .head = (const uint8_t *)"COWD", .len = 4 }));
+    assert_true(
+        pl_vmdk.probe(&(struct pl_probe){ .head = (const uint8_t *)HEAD, .len = strlen(HEAD) }));
     vmdk_rig_end(&rig);
 }
 

@@ -12,7 +12,7 @@
 #include "core/base/checked.h"
 #include "tests/support/flaky.h"
 #include "tests/support/images.h"
-#include "tests/support/vmdk_rig.h"
+#include "tests/support/vmdk_disk_rig.h"
 
 #define HEAD "# Disk DescriptorFile\nversion=1\nCID=0a1b2c3d\nparentCID=ffffffff\n"
 #define WRITE ((struct pl_open_args){ .writable = true })
