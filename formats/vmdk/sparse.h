@@ -55,7 +55,8 @@ struct vmdk_sparse {
     const struct pl_report *report;
     bool writable, has_parent;
     bool cowd, compressed, markers;
-    bool zeroed_grains; /* an entry of 1 says zeros */
+    bool zeroed_grains; /* an entry of 1 says zeros ... */
+    bool may_zero;      /* ... and may be written */
     uint64_t size;      /* guest bytes */
     uint32_t grain_size, grain_bits;
     uint32_t table_entries, table_bits; /* of one grain table, and the logarithm of that */
@@ -69,8 +70,8 @@ struct vmdk_sparse {
     struct pl_table_cache *directory_cache, *table_cache; /* sectors of `file` */
     uint64_t file_end;              /* nothing of the file at or behind this was ever used */
     struct vmdk_runs free, pending; /* see above */
-    bool marked;                    /* the header on disk says "not closed properly" */
-    bool mark_due;                  /* ... and must before tables are written */
+    bool marked;                    /* the header on disk says "not closed properly" ... */
+    bool was_unclean;               /* ... and did when it was opened: `check -r` alone ends that */
     bool warned;                    /* about a damaged copy */
     bool broken;                    /* a change failed half-way: refuse to change anything */
 };
@@ -155,6 +156,108 @@ int vmdk_sparse_map(void *state, uint64_t at, uint64_t len, struct pl_extent *ou
 /* Reads what is in front of a compressed grain: *off and *len are the place of its data. */
 int vmdk_packed_place(const struct vmdk_sparse *s, uint32_t entry, uint64_t grain, uint64_t *off,
                       uint32_t *len, struct pl_err *e) PL_CHECK;
+
+/* ---- sparse_room.c: free room; all need s->lock where they take s ---- */
+/* Adds a run that is not in the list. */
+int vmdk_runs_add(struct vmdk_runs *runs, uint64_t off, uint64_t len, struct pl_err *e) PL_CHECK;
+/* Room for at least one grain and at most *len bytes, whole grains in a row: *off and *len, and
+ * whether it reads as zeros.  PL_E_LIMIT when entries could not reach it. */
+int vmdk_take_room(struct vmdk_sparse *s, uint64_t *off, uint64_t *len, bool *zeroed,
+                   struct pl_err *e) PL_CHECK PL_NEEDS(&s->lock);
+/* Room of any whole number of sectors at the end of the file. */
+int vmdk_append_room(struct vmdk_sparse *s, uint64_t len, uint64_t *off, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&s->lock);
+/* Room that nothing shows and nothing on disk ever showed is free again. */
+void vmdk_return_room(struct vmdk_sparse *s, uint64_t off, uint64_t len) PL_NEEDS(&s->lock);
+/* A grain lost its entry in memory: it goes on the pending list. */
+int vmdk_free_later(struct vmdk_sparse *s, uint64_t off, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&s->lock);
+/* Step 4 at the top of this page. */
+void vmdk_free_pending(struct vmdk_sparse *s) PL_NEEDS(&s->lock);
+
+/* ---- table_change.c ---- */
+/* New entries: that of grain + i becomes entry + i * step. */
+struct vmdk_change {
+    uint64_t grain, count;
+    uint32_t entry, step;
+    bool keep_room; /* what the old entries show is not freed */
+};
+/* Changes both copies in the caches; grains that lose their entry go on the pending list.  Tables
+ * that are missing are made, unless the entries say nothing.  On failure some may be changed: then
+ * s->broken is set. */
+int vmdk_change_entries(struct vmdk_sparse *s, struct vmdk_change change, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&s->lock);
+
+/* ---- sparse_flush.c ---- */
+/* PL_E_INVALID for an extent that is open for reading only, PL_E_SYS for a broken one. */
+int vmdk_check_writable(const struct vmdk_sparse *s, struct pl_err *e) PL_CHECK;
+/* The steps at the top of this page; `sync_last` adds a sync after the last one that did anything.
+ */
+int vmdk_sparse_write_back(struct vmdk_sparse *s, bool sync_last, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&s->lock);
+/* pl_table_cache_get with a write-back when the cache is full. */
+int vmdk_sector(struct vmdk_sparse *s, struct pl_table_cache *tc, uint64_t off, uint8_t **bytes,
+                struct pl_err *e) PL_CHECK PL_NEEDS(&s->lock);
+/* A sector of a new table: all zeros, dirty. */
+int vmdk_sector_new(struct vmdk_sparse *s, struct pl_table_cache *tc, uint64_t off, uint8_t **bytes,
+                    struct pl_err *e) PL_CHECK PL_NEEDS(&s->lock);
+/* Everything written is on stable storage; else the extent is broken. */
+int vmdk_sync(struct vmdk_sparse *s, struct pl_err *e) PL_CHECK PL_NEEDS(&s->lock);
+/* Writes the field that says whether the extent was closed properly. */
+int vmdk_write_mark(struct vmdk_sparse *s, bool unclean, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&s->lock);
+/* The file is as long as what was handed out of it. */
+int vmdk_cover_file(struct vmdk_sparse *s, struct pl_err *e) PL_CHECK PL_NEEDS(&s->lock);
+/* The extent's flush. */
+int vmdk_sparse_flush(void *state, struct pl_err *e);
+
+/* ---- sparse_write.c: the extent's slots ---- */
+/* Room for guest bytes: the grain's own, or new. */
+int vmdk_sparse_allocate(void *state, uint64_t at, uint64_t len, struct pl_place *out,
+                         struct pl_err *e);
+/* Makes map show a place. */
+int vmdk_sparse_link(void *state, const struct pl_place *place, struct pl_err *e);
+/* Gives a place back that was not linked. */
+void vmdk_sparse_cancel(void *state, const struct pl_place *place);
+/* Makes whole grains read as zeros. */
+int vmdk_sparse_zero(void *state, uint64_t at, uint64_t len, bool unmap, struct pl_err *e);
+/* Gives the room of whole grains back. */
+int vmdk_sparse_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+
+/* ---- sparse_create.c ---- */
+/* A grain directory with its tables in a row behind it, in sectors. */
+struct vmdk_tables {
+    uint64_t tables;            /* how many */
+    uint64_t directory_sectors; /* of the directory, whole sectors */
+    uint64_t table_sectors;     /* of one table */
+};
+/* What grains for `bytes` of disk need. */
+struct vmdk_tables vmdk_tables_for(uint64_t bytes, uint64_t grain_size, uint32_t table_entries);
+/* Sectors that directory and tables take. */
+uint64_t vmdk_tables_sectors(const struct vmdk_tables *t);
+/* Writes a directory of tables in a row from sector `table_sector` on to
+ * byte `off`; the rest of its last sector becomes zeros. */
+int vmdk_write_directory(struct pl_storage *file, uint64_t off, const struct vmdk_tables *t,
+                         uint64_t table_sector, struct pl_err *e) PL_CHECK;
+
+/* ---- table_change.c, continued ---- */
+/* Makes entry `index` of one copy of the directory show a table; the cache has it. */
+int vmdk_set_table(struct vmdk_sparse *s, unsigned copy, uint64_t index, uint64_t table,
+                   struct pl_err *e) PL_CHECK PL_NEEDS(&s->lock);
+
+/* ---- sparse_resize.c ---- */
+/* The extent's resize: it grows. */
+int vmdk_sparse_resize(void *state, uint64_t size, enum pl_prealloc prealloc, struct pl_err *e);
+/* Writes the first sector of the header from s, and syncs; an extent that could not is broken. */
+int vmdk_write_first_sector(struct vmdk_sparse *s, struct pl_err *e) PL_CHECK PL_NEEDS(&s->lock);
+
+/* ---- sparse_check.c, sparse_compact.c ---- */
+/* The extent's check. */
+int vmdk_sparse_check(void *state, enum pl_repair repair, const struct pl_report *report,
+                      struct pl_check_result *result, struct pl_err *e);
+/* The extent's compact. */
+int vmdk_sparse_compact(void *state, const struct pl_report *report, uint64_t *freed,
+                        struct pl_err *e);
 
 /* ---- sparse_open.c ---- */
 /* Frees the state. */

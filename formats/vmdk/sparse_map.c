@@ -130,7 +130,7 @@ int vmdk_sparse_map(void *state, uint64_t at, uint64_t len, struct pl_extent *ou
     if (look.count > 0 && set_run(s, &look, grain, file_end, out, e) < 0)
         return -1;
     end = (grain << s->grain_bits) + out->len;
-    if (out->state == PL_PARENT && (end & (vmdk_table_span(s) - 1)) == 0)
+    if (look.count == 0 || (out->state == PL_PARENT && (end & (vmdk_table_span(s) - 1)) == 0))
         end = empty_end(s, grain, last);
     if (out->state == PL_DATA)
         out->off += inside;

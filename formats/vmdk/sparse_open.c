@@ -161,6 +161,7 @@ static int load_hosted(struct vmdk_sparse *s, const struct vmdk_extent_args *arg
     s->compressed = h->flags & VMDK_FLAG_COMPRESSED;
     s->markers = h->flags & VMDK_FLAG_MARKERS;
     s->zeroed_grains = h->flags & VMDK_FLAG_ZEROED_GRAIN;
+    s->may_zero = s->zeroed_grains && h->version >= 2;
     s->metadata_end = PL_MAX(VMDK_HEADER_BYTES, descriptor.off + descriptor.len);
     set_grains(s, h->grainSize, h->numGTEsPerGT);
     if (set_size(s, h->capacity, args->size, e) < 0)
@@ -211,6 +212,17 @@ static int check_writable(const struct vmdk_sparse *s, struct pl_err *e)
     return 0;
 }
 
+/* A crash loses room at worst, and may leave the copies of the tables different: that stops nothing.
+ */
+static void note_unclean(struct vmdk_sparse *s, bool check_only)
+{
+    s->was_unclean = s->cowd ? s->cowd_header.uncleanShutdown : s->header.uncleanShutdown;
+    s->marked = s->was_unclean;
+    if (s->was_unclean && s->writable && !check_only)
+        pl_warn(s->report, "the extent was not closed properly: platter check -r all makes sure "
+                           "that it is sound");
+}
+
 static int load(struct vmdk_sparse *s, const struct vmdk_extent_args *args, struct pl_err *e)
 {
     uint32_t magic;
@@ -223,6 +235,7 @@ static int load(struct vmdk_sparse *s, const struct vmdk_extent_args *args, stru
         return -1;
     if (args->writable && !args->check_only && check_writable(s, e) < 0)
         return -1;
+    note_unclean(s, args->check_only);
     return make_caches(s, args->cache_bytes, e);
 }
 
@@ -252,6 +265,15 @@ static void sparse_info(void *state, struct pl_fact *facts)
 static const struct vmdk_extent_ops sparse_ops = {
     .kind = "sparse",
     .map = vmdk_sparse_map,
+    .allocate = vmdk_sparse_allocate,
+    .link = vmdk_sparse_link,
+    .cancel = vmdk_sparse_cancel,
+    .zero = vmdk_sparse_zero,
+    .discard = vmdk_sparse_discard,
+    .flush = vmdk_sparse_flush,
+    .resize = vmdk_sparse_resize,
+    .compact = vmdk_sparse_compact,
+    .check = vmdk_sparse_check,
     .info = sparse_info,
     .close = vmdk_sparse_close,
 };
@@ -280,6 +302,6 @@ int vmdk_sparse_open(const struct vmdk_extent_args *args, struct vmdk_extent *ou
     out->unit_len = s->compressed ? s->grain_size : 0;
     out->packed_head = out->packed_align = 0;
     out->packed_only = s->compressed;
-    out->has_zeroed = s->zeroed_grains;
+    out->has_zeroed = s->may_zero;
     return 0;
 }

@@ -1,6 +1,6 @@
-/* vmdk_rig.h - a sparse VMDK extent in any storage, driven the way vmdk.c and the core drive it: the
- * extent locates, the rig moves the bytes.  One thread at a time, but for extent_write on granules
- * that are apart. */
+/* vmdk_rig.h - a sparse VMDK extent in any storage, driven the way vmdk.c and the core drive it:
+ * the extent locates, the rig moves the bytes.  One thread at a time, but for extent_write on
+ * granules that are apart. */
 #ifndef TESTS_SUPPORT_VMDK_RIG_H
 #define TESTS_SUPPORT_VMDK_RIG_H
 

@@ -1,0 +1,98 @@
+/* sparse_repair.c - mends what a check found.
+ *
+ * New tables and grains go to the end of the file, and everything reaches the disk in the order of
+ * sparse.h, so a crash in between leaves an extent that is no worse than before. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/base/bytes.h"
+#include "core/base/checked.h"
+#include "formats/vmdk/sparse_check.h"
+
+/* The copy that is sound becomes the only one: one write of the header. */
+int vmdk_mend_directories(struct vmdk_check *c, struct pl_err *e)
+{
+    struct vmdk_sparse *s = c->s;
+
+    if (!s->directory[0]) {
+        s->header.gdOffset = s->header.rgdOffset;
+        s->directory[0] = s->directory[1];
+    }
+    s->directory[1] = 0;
+    s->header.rgdOffset = 0;
+    s->header.flags &= ~VMDK_FLAG_REDUNDANT;
+    return vmdk_write_first_sector(s, e);
+}
+
+/* A new table with the entries of another one. */
+static int copy_table(struct vmdk_sparse *s, uint64_t from, uint64_t *to, struct pl_err *e)
+    PL_NEEDS(&s->lock);
+static int copy_table(struct vmdk_sparse *s, uint64_t from, uint64_t *to, struct pl_err *e)
+{
+    const uint64_t bytes = vmdk_table_bytes(s);
+    uint8_t sector[VMDK_SECTOR], *bytes_of;
+
+    if (vmdk_append_room(s, bytes, to, e) < 0)
+        return -1;
+    for (uint64_t at = 0; at < bytes; at += sizeof sector) {
+        if (vmdk_sector(s, s->table_cache, from + at, &bytes_of, e) < 0)
+            return -1;
+        memcpy(sector, bytes_of, sizeof sector);
+        if (vmdk_sector_new(s, s->table_cache, *to + at, &bytes_of, e) < 0)
+            return -1;
+        memcpy(bytes_of, sector, sizeof sector);
+    }
+    return 0;
+}
+
+int vmdk_mend_table(struct vmdk_check *c, uint64_t index, const bool sound[VMDK_COPIES],
+                    struct pl_err *e)
+{
+    struct vmdk_sparse *s = c->s;
+
+    for (unsigned copy = 0; copy < VMDK_COPIES; copy++) {
+        uint64_t from = 0, to = 0;
+
+        if (sound[copy] || !s->directory[copy])
+            continue;
+        if (sound[!copy] && s->directory[!copy] &&
+            vmdk_find_table(s, !copy, index, true, &from, e) < 0)
+            return -1;
+        if ((from && copy_table(s, from, &to, e) < 0) || vmdk_set_table(s, copy, index, to, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int vmdk_mend_entry(struct vmdk_check *c, unsigned copy, uint64_t grain, uint32_t entry,
+                    struct pl_err *e)
+{
+    struct vmdk_sparse *s = c->s;
+    uint64_t table, at;
+    uint8_t *sector;
+
+    if (vmdk_find_table(s, copy, grain >> s->table_bits, true, &table, e) < 0)
+        return -1;
+    at = table + (grain & (s->table_entries - 1)) * VMDK_ENTRY_BYTES;
+    if (vmdk_sector(s, s->table_cache, at, &sector, e) < 0)
+        return -1;
+    store_le32(sector + at % VMDK_SECTOR, entry);
+    pl_table_cache_dirty(s->table_cache, at);
+    return 0;
+}
+
+int vmdk_mend_shared(struct vmdk_check *c, uint64_t grain, uint32_t *entry, struct pl_err *e)
+{
+    struct vmdk_sparse *s = c->s;
+    const uint32_t len = vmdk_grain_len(s, grain);
+    uint64_t off, room = s->grain_size;
+    bool zeroed;
+
+    /* What this session freed may be what the other entry shows. */
+    s->free.count = 0;
+    if (vmdk_take_room(s, &off, &room, &zeroed, e) < 0 ||
+        pl_storage_copy(s->file, off, s->file, vmdk_entry_offset(*entry), len, e) < 0)
+        return -1;
+    *entry = (uint32_t)(off / VMDK_SECTOR);
+    return 0;
+}
