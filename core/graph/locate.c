@@ -32,6 +32,10 @@ int pl_locate(struct pl_image *img, uint64_t at, uint64_t len, struct pl_located
         len = PL_MIN(len, img->layer.size - at);
         if (img->driver->map(img->layer.state, at, len, extent, e) < 0)
             return pl_within(e, "%s", img->path);
+        if (extent->len == 0 || extent->len > len) /* or every loop over the map would be endless */
+            return pl_fail(e, PL_E_CORRUPT,
+                           "%s: the map has a run of %" PRIu64 " bytes at 0x%" PRIx64, img->path,
+                           extent->len, at);
         if (extent->state != PL_PARENT) {
             out->image = img;
             out->depth = depth;
