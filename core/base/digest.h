@@ -21,12 +21,12 @@ int pl_digest_new(const char *name, struct pl_digest **out, struct pl_err *e) PL
 void pl_digest_free(struct pl_digest *digest);
 
 /* Feeds len bytes. */
-int pl_digest_update(struct pl_digest *digest, const void *buf, size_t len,
-                     struct pl_err *e) PL_CHECK;
+int pl_digest_update(struct pl_digest *digest, const void *buf, size_t len, struct pl_err *e)
+    PL_CHECK;
 
 /* Writes the digest of all that was fed, in lower-case hexadecimal.  Only pl_digest_free may
  * follow. */
-int pl_digest_finish(struct pl_digest *digest, char text[static PL_DIGEST_TEXT],
-                     struct pl_err *e) PL_CHECK;
+int pl_digest_finish(struct pl_digest *digest, char text[static PL_DIGEST_TEXT], struct pl_err *e)
+    PL_CHECK;
 
 #endif

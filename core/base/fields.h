@@ -44,7 +44,7 @@ struct pl_field {
      __builtin_types_compatible_p(__typeof__(member), char[sizeof(member)]))
 #define PL_FIELD_FITS(type, member)                                                                \
     ((type) == PL_BYTES ? PL_FIELD_IS_BYTES(member)                                                \
-                        : ((type) & 15) == sizeof(member) && !PL_FIELD_IS_BYTES(member))
+                        : (15 & (type)) == sizeof(member) && !PL_FIELD_IS_BYTES(member))
 
 /* A row of a table; does not compile when the member's width is not that of the type. */
 #define PL_FIELD(structure, field_type, offset, field_name)                                        \

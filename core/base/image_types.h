@@ -45,9 +45,9 @@ struct pl_check_result {
 };
 
 struct pl_measure_args {
-    uint64_t size;                 /* virtual size */
-    uint64_t data_bytes;           /* of whole clusters that hold data, at most size */
-    bool with_bitmaps;     /* the source can have persistent bitmaps ... */
+    uint64_t size;                   /* virtual size */
+    uint64_t data_bytes;             /* of whole clusters that hold data, at most size */
+    bool with_bitmaps;               /* the source can have persistent bitmaps ... */
     const struct pl_bitmap *bitmaps; /* ... and these are its */
     size_t bitmap_count;
     bool has_parent;

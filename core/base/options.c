@@ -41,13 +41,12 @@ static struct option **locate(struct pl_options *options, const char *key)
 {
     struct option **link = &options->first;
 
-    while (*link && strcmp((*link)->key, key))
+    while (*link && strcmp((*link)->key, key) != 0)
         link = &(*link)->next;
     return link;
 }
 
-int pl_options_set(struct pl_options *options, const char *key, const char *value,
-                   struct pl_err *e)
+int pl_options_set(struct pl_options *options, const char *key, const char *value, struct pl_err *e)
 {
     struct option **link = locate(options, key);
     PL_FREE char *own_value = strdup(value);
@@ -121,7 +120,7 @@ const char *pl_options_text(const struct pl_options *options, const char *key)
 {
     struct option *o = options ? options->first : NULL;
 
-    while (o && strcmp(o->key, key))
+    while (o && strcmp(o->key, key) != 0)
         o = o->next;
     if (!o)
         return NULL;
@@ -139,8 +138,8 @@ int pl_options_size(const struct pl_options *options, const char *key, uint64_t 
     return 0;
 }
 
-int pl_options_number(const struct pl_options *options, const char *key, uint64_t min,
-                      uint64_t max, uint64_t *value, struct pl_err *e)
+int pl_options_number(const struct pl_options *options, const char *key, uint64_t min, uint64_t max,
+                      uint64_t *value, struct pl_err *e)
 {
     const char *text = pl_options_text(options, key);
 
@@ -153,7 +152,8 @@ int pl_options_number(const struct pl_options *options, const char *key, uint64_
 int pl_options_bool(const struct pl_options *options, const char *key, bool *value,
                     struct pl_err *e)
 {
-    static const char *const spelling[][2] = { { "off", "on" }, { "no", "yes" },
+    static const char *const spelling[][2] = { { "off", "on" },
+                                               { "no", "yes" },
                                                { "false", "true" } };
     const char *text = pl_options_text(options, key);
 

@@ -94,7 +94,7 @@ static uint64_t suffix_bytes(const char *suffix, uint64_t unit)
     letter = strchr(letters, tolower((unsigned char)*suffix));
     if (!letter)
         return 0;
-    if (suffix[1] && (letter == letters || strcmp(suffix + 1, "iB")))
+    if (suffix[1] && (letter == letters || strcmp(suffix + 1, "iB") != 0))
         return 0;
     return UINT64_C(1) << (10 * (letter - letters));
 }

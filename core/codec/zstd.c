@@ -30,8 +30,7 @@ static int make_packer(struct zstd_state *zs, struct pl_err *e)
     result = ZSTD_CCtx_setParameter(packer, ZSTD_c_compressionLevel, level);
     if (ZSTD_isError(result)) {
         ZSTD_freeCCtx(packer);
-        return pl_fail(e, PL_E_INVALID, "zstd: level %d: %s", level,
-                       ZSTD_getErrorName(result));
+        return pl_fail(e, PL_E_INVALID, "zstd: level %d: %s", level, ZSTD_getErrorName(result));
     }
     zs->packer = packer;
     return 0;
@@ -96,8 +95,8 @@ static int zstd_unpack(struct pl_codec_state *state, const struct pl_codec_unit 
         frame = ZSTD_findFrameCompressedSize(src + at, unit->src_len - at);
         if (ZSTD_isError(frame))
             return broken(frame, at, e);
-        result = ZSTD_decompressDCtx(zs->unpacker, dst + done, unit->dst_len - done, src + at,
-                                     frame);
+        result =
+            ZSTD_decompressDCtx(zs->unpacker, dst + done, unit->dst_len - done, src + at, frame);
         if (ZSTD_isError(result))
             return broken(result, at, e);
         at += frame;

@@ -98,7 +98,7 @@ static void system_errors_get_a_kind_and_their_text(void **state)
         int sys;
         enum pl_kind kind;
     } row[] = {
-        { ENOSPC, PL_E_NO_SPACE }, { EDQUOT, PL_E_NO_SPACE }, { EFBIG, PL_E_NO_SPACE },
+        { ENOSPC, PL_E_NO_SPACE },  { EDQUOT, PL_E_NO_SPACE }, { EFBIG, PL_E_NO_SPACE },
         { ENOENT, PL_E_NOT_FOUND }, { EEXIST, PL_E_EXISTS },   { ENOMEM, PL_E_NOMEM },
         { EIO, PL_E_SYS },          { EACCES, PL_E_SYS },
     };
@@ -125,7 +125,7 @@ static void every_kind_has_its_own_name(void **state)
     }
     assert_string_equal(pl_kind_name(PL_E_NOT_FOUND), "not-found");
     assert_string_equal(pl_kind_name(PL_E_MISMATCH + 1), "unknown");
-    assert_string_equal(pl_kind_name((enum pl_kind)-1), "unknown");
+    assert_string_equal(pl_kind_name((enum pl_kind) - 1), "unknown");
 }
 
 int main(void)

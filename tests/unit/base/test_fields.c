@@ -31,9 +31,9 @@ static const struct pl_field fields[] = {
     { 0 },
 };
 
-static const uint8_t raw[37] = { 'P', 'L', 'A', 'T', 1, 2,    1,    2,    1,    2, 3, 4, 1,
-                                 2,   3,   4,   99,  7, 0xf1, 2,    3,    4,    5, 6, 7, 8,
-                                 1,   2,   3,   4,   5, 6,    7,    0xf8, 0xaa, 0xbb, 0xcc };
+static const uint8_t raw[37] = { 'P', 'L', 'A', 'T', 1, 2,    1, 2,    1,    2,    3,   4, 1,
+                                 2,   3,   4,   99,  7, 0xf1, 2, 3,    4,    5,    6,   7, 8,
+                                 1,   2,   3,   4,   5, 6,    7, 0xf8, 0xaa, 0xbb, 0xcc };
 
 static void bytes_become_numbers_by_the_table(void **state)
 {

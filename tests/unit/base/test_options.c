@@ -23,20 +23,11 @@ static void lists_split_at_single_commas(void **state)
     static const struct {
         const char *list, *key, *value; /* value null: the key is absent */
     } row[] = {
-        { "a=1", "a", "1" },
-        { "a=1,b=2", "b", "2" },
-        { "a=1,b=2,", "b", "2" },
-        { "a=x,,y,b=2", "a", "x,y" },
-        { "a=x,,y,b=2", "b", "2" },
-        { "a=,,", "a", "," },
-        { "a=,b=2", "a", "" },
-        { "a=b=c", "a", "b=c" },
-        { "a", "a", "on" },
-        { "a,b=2", "a", "on" },
-        { "a=1,a=2", "a", "2" },
-        { "a=1", "b", NULL },
-        { "ab=1", "a", NULL },
-        { "", "a", NULL },
+        { "a=1", "a", "1" },          { "a=1,b=2", "b", "2" },    { "a=1,b=2,", "b", "2" },
+        { "a=x,,y,b=2", "a", "x,y" }, { "a=x,,y,b=2", "b", "2" }, { "a=,,", "a", "," },
+        { "a=,b=2", "a", "" },        { "a=b=c", "a", "b=c" },    { "a", "a", "on" },
+        { "a,b=2", "a", "on" },       { "a=1,a=2", "a", "2" },    { "a=1", "b", NULL },
+        { "ab=1", "a", NULL },        { "", "a", NULL },
     };
     struct pl_options *options;
 

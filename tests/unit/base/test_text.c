@@ -123,10 +123,10 @@ static void sizes_parse_as_in_qemu_img(void **state)
 static void what_is_no_size_is_refused(void **state)
 {
     static const char *const text[] = {
-        "",    " ",    "k",    ".5k",  "1e3",   "1e1k",  "1.5e2k", "1,5k", "1..5k",  "1.5.5k",
-        "1 k", "1k ",  "1kb",  "1kib", "1bib",  "nan",   "inf",    "0x",   "0xG",    "0b1",
-        "1x",  "0x1p3", "0x1.8", "0x1.0k", "-1", "-5k",  " -1",    "1.5",  "1.7b",   "0.5",
-        "--1", "1kk",  "1\xe2\x82\xac",
+        "",       " ",    "k",   ".5k",   "1e3",   "1e1k",          "1.5e2k", "1,5k", "1..5k",
+        "1.5.5k", "1 k",  "1k ", "1kb",   "1kib",  "1bib",          "nan",    "inf",  "0x",
+        "0xG",    "0b1",  "1x",  "0x1p3", "0x1.8", "0x1.0k",        "-1",     "-5k",  " -1",
+        "1.5",    "1.7b", "0.5", "--1",   "1kk",   "1\xe2\x82\xac",
     };
     struct pl_err e = { 0 };
     uint64_t size = 77;
@@ -141,9 +141,13 @@ static void what_is_no_size_is_refused(void **state)
 
 static void a_size_beyond_the_largest_offset_is_a_limit(void **state)
 {
-    static const char *const text[] = { "8E", "9.5E", "9223372036854775808",
-                                        "18446744073709551616", "0xffffffffffffffffff",
-                                        "99999999999999999999999999E", "0x8000000000000000" };
+    static const char *const text[] = { "8E",
+                                        "9.5E",
+                                        "9223372036854775808",
+                                        "18446744073709551616",
+                                        "0xffffffffffffffffff",
+                                        "99999999999999999999999999E",
+                                        "0x8000000000000000" };
     struct pl_err e = { 0 };
     uint64_t size = 77;
 

@@ -32,8 +32,16 @@ static void text_goes_both_ways(void **state)
 static void what_is_no_uuid_is_refused(void **state)
 {
     static const char *const bad[] = {
-        "", "x", "{}", "{" KNOWN, KNOWN "}", "{" KNOWN ")", KNOWN "0", " " KNOWN,
-        "00112233445566778899aabbccddeeff", "0011223-34455-6677-8899-aabbccddeeff",
+        "",
+        "x",
+        "{}",
+        "{" KNOWN,
+        KNOWN "}",
+        "{" KNOWN ")",
+        KNOWN "0",
+        " " KNOWN,
+        "00112233445566778899aabbccddeeff",
+        "0011223-34455-6677-8899-aabbccddeeff",
         "00112233-4455-6677-8899-aabbccddeefg",
     };
     struct pl_uuid uuid = known;

@@ -61,8 +61,8 @@ static void runs_end_where_the_kind_changes(void **state)
         size_t pieces; /* in the first run */
         bool zero;
     } row[] = {
-        { "0", 1, true },        { "d", 1, false },     { "00000", 5, true },
-        { "dddm", 4, false },    { "0d", 1, true },     { "d0", 1, false },
+        { "0", 1, true },        { "d", 1, false },      { "00000", 5, true },
+        { "dddm", 4, false },    { "0d", 1, true },      { "d0", 1, false },
         { "000m0000", 3, true }, { "deme00", 4, false }, { "00e0", 2, true },
     };
     static const size_t sizes[] = { 64, 512, 4096 };
@@ -74,9 +74,8 @@ static void runs_end_where_the_kind_changes(void **state)
     for (size_t i = 0; i < sizeof row / sizeof *row; i++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
             lay_out(buf, row[i].layout, sizes[s]);
-            assert_int_equal(
-                pl_zero_run(buf, strlen(row[i].layout) * sizes[s], sizes[s], &zero),
-                row[i].pieces * sizes[s]);
+            assert_int_equal(pl_zero_run(buf, strlen(row[i].layout) * sizes[s], sizes[s], &zero),
+                             row[i].pieces * sizes[s]);
             assert_int_equal(zero, row[i].zero);
         }
     free(buf);
