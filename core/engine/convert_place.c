@@ -3,6 +3,7 @@
  * A new target has nothing to lose until it gets its name, so its tables are linked in the ordered
  * step, before the data are written: the same input then gives the same file, whatever the number
  * of threads.  An existing target is written through the image, which links behind the data. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -103,6 +104,7 @@ static int note_hole(struct pl_convert_job *job, uint64_t off, uint64_t len, str
 {
     struct pl_hole *last = job->hole_count ? &job->holes[job->hole_count - 1] : NULL;
 
+    assert(last || !job->hole_count);
     if (last && last->off + last->len == off) {
         last->len += len;
         return 0;

@@ -108,7 +108,7 @@ int pl_convert_next(void *ctx, void *arg, struct pl_err *e)
         run = 0; /* the window that cannot be mapped is salvaged by the worker */
     }
     unit->at = at;
-    unit->zero = run >= job->window || (run > 0 && at + run == job->source.size);
+    unit->zero = run > 0 && (run >= job->window || at + run == job->source.size);
     if (unit->zero && at + run < job->source.size)
         run = pl_round_down(at + run, job->window) - at;
     unit->len = unit->zero ? run : PL_MIN(job->window, job->source.size - at);

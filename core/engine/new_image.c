@@ -15,7 +15,7 @@ static bool could_be_image(const char *path)
 {
     struct stat status;
 
-    return strcmp(path, "-") && stat(path, &status) == 0 && !S_ISFIFO(status.st_mode);
+    return strcmp(path, "-") != 0 && stat(path, &status) == 0 && !S_ISFIFO(status.st_mode);
 }
 
 int pl_refuse_in_use(struct pl_image *const *images, size_t count, const char *path,

@@ -3,6 +3,7 @@
  * The lowest free cluster is handed out first, so that the same calls give the same file.  Clusters
  * that lost their last pointer wait on the pending list until nothing on disk shows them any more
  * (qcow2.h). */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -103,6 +104,7 @@ int qcow2_free_later(struct qcow2 *q, uint64_t off, uint64_t count, bool discard
 {
     struct qcow2_free *last = q->pending_count ? &q->pending[q->pending_count - 1] : NULL;
 
+    assert(last || !q->pending_count);
     if (last && last->discard == discard && last->off + (last->count << q->cluster_bits) == off) {
         last->count += count;
         return 0;

@@ -99,7 +99,7 @@ static int enlarge(struct qcow2 *q, uint32_t entries, struct pl_err *e) PL_NEEDS
 
     if (table)
         q->refcount_table = table;
-    dirty = table ? realloc(q->refcount_table_dirty, flags) : NULL;
+    dirty = table ? realloc(q->refcount_table_dirty, flags + 1) : NULL;
     if (!dirty)
         return pl_fail(e, PL_E_NOMEM, "no memory for %" PRIu32 " refcount table entries", entries);
     q->refcount_table_dirty = dirty;
