@@ -99,6 +99,7 @@ static int raw_flush(void *state, struct pl_err *e)
 static const struct pl_option_help create_options[] = {
     { "size", "size", "Virtual disk size" },
     { "preallocation", "str", "Room made ahead: off, falloc (reserved), full (zeros written)" },
+    { "nocow", "bool (on/off)", "Accepted for qemu-img; without effect" },
     { NULL, NULL, NULL },
 };
 
@@ -129,10 +130,12 @@ static int check_device_size(const struct pl_create_args *args, struct pl_err *e
 static int raw_create(const struct pl_create_args *args, struct pl_err *e)
 {
     enum pl_prealloc how;
+    bool nocow;
 
     if (args->parent_name)
         return pl_fail(e, PL_E_UNSUPPORTED, "a raw image cannot have a backing file");
-    if (read_prealloc(args->options, &how, e) < 0)
+    if (read_prealloc(args->options, &how, e) < 0 ||
+        pl_options_bool(args->options, "nocow", &nocow, e) < 0)
         return -1;
     if (args->file->sequential)
         return 0;
@@ -185,8 +188,10 @@ static int raw_measure(const struct pl_measure_args *args, struct pl_measure_res
                        struct pl_err *e)
 {
     enum pl_prealloc how;
+    bool nocow;
 
-    if (read_prealloc(args->options, &how, e) < 0)
+    if (read_prealloc(args->options, &how, e) < 0 ||
+        pl_options_bool(args->options, "nocow", &nocow, e) < 0)
         return -1;
     /* holes count: they are part of the file's length */
     *result = (struct pl_measure_result){ .required = args->size, .fully_allocated = args->size };

@@ -20,6 +20,8 @@ ask "$PLATTER" create -f raw -o size=2M c.raw
 it "-o size=" has_size 2097152 raw c.raw
 ask "$PLATTER" create c.raw 0x1000
 it "raw is the default, and sizes may be hexadecimal" has_size 4096 raw c.raw
+ask "$PLATTER" create -q -f raw -o nocow=on c.raw 1M
+it "raw takes qemu-img's option nocow" is 0 "$status"
 ask "$PLATTER" create -f raw nowhere/c.raw 1M
 it "a folder that is not there" is 1 "$status"
 ask "$PLATTER" create -f raw c.raw
