@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/base/checked.h"
 #include "core/base/scope.h"
@@ -41,11 +42,27 @@ static int ask_parent(const char *path, struct pl_create_options *options, struc
     return pl_close(parent, e);
 }
 
+/* An overlay of itself could never be opened. */
+static int refuse_self(const char *path, const char *parent, struct pl_err *e)
+{
+    PL_FREE char *parent_path = pl_path_beside(path, parent);
+    struct stat a, b;
+
+    if (!parent_path)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory", parent);
+    if (strcmp(parent_path, path) != 0 && (stat(parent_path, &a) < 0 || stat(path, &b) < 0 ||
+                                           a.st_dev != b.st_dev || a.st_ino != b.st_ino))
+        return 0;
+    return pl_fail(e, PL_E_INVALID, "%s: the new image cannot be its own backing file", path);
+}
+
 int pl_create(const char *path, const struct pl_create_options *options, struct pl_err *e)
 {
     struct pl_create_options full = *options;
     struct pl_new_image image;
 
+    if (full.parent && refuse_self(path, full.parent, e) < 0)
+        return -1;
     if (full.parent && (!full.unsafe_parent || !full.size_given) && ask_parent(path, &full, e) < 0)
         return -1;
     if (!full.size_given)

@@ -324,6 +324,8 @@ static void an_image_is_not_created_over_its_own_parent(void **state)
     create.parent = "child.qcow2";
     FAILS(PL_E_INVALID, "backing file", pl_create(base, &create, &e));
     FAILS(PL_E_INVALID, "backing file", pl_create(child, &create, &e));
+    create.unsafe_parent = create.size_given = true; /* nobody looks at the parent */
+    FAILS(PL_E_INVALID, "its own backing file", pl_create(child, &create, &e));
     OK(pl_close(open_disk(child, NULL, false), &e));
     free(base);
     free(child);
