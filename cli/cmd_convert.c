@@ -127,6 +127,16 @@ static int copy(struct cli *cli, const struct convert_args *a, const struct crea
     return result < 0 ? -1 : tell(cli, a, target, &r, e);
 }
 
+/* What is said about a new target does nothing to one that exists. */
+static void warn_of_no_effect(const struct cli *cli, const struct convert_args *a)
+{
+    if (a->existing && a->options.count)
+        pl_warn(&cli->report, "-o has no effect on a target that exists");
+    if (a->existing && a->parent)
+        pl_warn(&cli->report, "--backing-file (-B) has no effect on a target that exists: "
+                              "what the backing file has is written too");
+}
+
 static int run_convert(struct cli *cli, const void *args, struct pl_err *e)
 {
     const struct convert_args *a = args;
@@ -142,10 +152,10 @@ static int run_convert(struct cli *cli, const void *args, struct pl_err *e)
     if (create_options_read(&a->options, &options, e) < 0)
         return -1;
     result = convert_check(a, &options, &cli->operands, e);
-    if (result == 0 && a->existing && a->options.count)
-        pl_warn(&cli->report, "-o has no effect on a target that exists");
-    if (result == 0)
+    if (result == 0) {
+        warn_of_no_effect(cli, a);
         result = copy(cli, a, &options, e);
+    }
     pl_options_free(options.format);
     return result;
 }

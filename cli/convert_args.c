@@ -73,6 +73,8 @@ static int check_combinations(const struct convert_args *a, size_t sources, stru
         const char *message;
     } rows[] = {
         { a->target_is_zero && !a->existing, "--target-is-zero needs --no-create (-n)" },
+        { a->target_is_zero && a->parent,
+          "--target-is-zero and --backing-file (-B) exclude each other" },
         { a->skip_broken_bitmaps && !a->bitmaps, "--skip-broken-bitmaps needs --bitmaps" },
         { a->bitmaps && sources > 1, "bitmaps can be copied from a single source only" },
         { a->parent && sources > 1, "a target made of several sources cannot be an overlay" },

@@ -16,6 +16,9 @@ static int open_existing(struct pl_convert_target *target, const char *path,
     if (pl_open(path, &open_options, &target->existing, e) < 0)
         return -1;
     target->img = target->existing;
+    if (options->target_is_zero && pl_parent_name(target->img))
+        return pl_fail(e, PL_E_INVALID,
+                       "%s: it has a backing file, so its disk cannot be taken for zeros", path);
     if (pl_size(target->img) >= size)
         return 0;
     pl_fail(e, PL_E_LIMIT,

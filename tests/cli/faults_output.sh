@@ -203,6 +203,16 @@ onto_qcow2() {
 }
 it "convert -n --target-is-zero onto an empty qcow2 image" onto_qcow2
 
+onto_overlay() {
+    qemu-img create -q -f qcow2 -b disk.qcow2 -F qcow2 over.target
+    truncate -s 4M zero.raw
+    refused 'has a backing file' "$PLATTER" convert -n --target-is-zero -f raw -O qcow2 zero.raw over.target
+    must "$PLATTER" convert -n -B disk.qcow2 -F qcow2 -f raw -O qcow2 zero.raw over.target
+    grep -q 'warning: --backing-file (-B) has no effect' run.err || bad "no warning of -B: $(<run.err)"
+    must qemu-img compare -q -f raw -F qcow2 zero.raw over.target
+}
+it "convert -n onto an overlay: its backing file does not show" onto_overlay
+
 # ---- block devices ------------------------------------------------------------------------------
 with_device() { # SIZE COMMAND...: the command finds the device in $device
     local size=$1

@@ -66,6 +66,7 @@ refuses "a size that is none" 1 "is not a size" create x.raw 1Z
 refuses "--image-opts" 1 "--format" info --image-opts driver=raw
 refuses "--object" 1 "not supported" info --object secret,id=x a.raw
 refuses "--target-is-zero without -n" 1 "--no-create" convert --target-is-zero a.raw c.raw
+refuses "--target-is-zero with -B" 1 "exclude each other" convert -n --target-is-zero -B a.raw a.raw b.raw
 refuses "--skip-broken-bitmaps alone" 1 "--bitmaps" convert --skip-broken-bitmaps a.raw c.raw
 refuses "a backing format alone" 1 "no backing file" convert -F raw a.raw c.raw
 refuses "two sources over a backing file" 1 "overlay" convert -B a.raw -O raw a.raw b.raw c.raw
