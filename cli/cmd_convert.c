@@ -106,6 +106,22 @@ static int tell(const struct cli *cli, const struct convert_args *a, const char 
     return 0;
 }
 
+/* What an image has besides its disk and the target does not get.  A list that cannot be read is
+ * no reason not to copy the disk. */
+static void warn_of_what_stays(const struct convert_args *a, struct pl_image *img,
+                               const struct pl_report *report)
+{
+    PL_FREE struct pl_snapshot *snapshots = NULL;
+    PL_FREE struct pl_bitmap *bitmaps = NULL;
+    size_t count;
+
+    if (!a->snapshot && pl_snapshots(img, &snapshots, &count, NULL) == 0 && count)
+        pl_warn(report, "%s: its internal snapshots (%zu) are not copied", pl_path(img), count);
+    if (!a->bitmaps && pl_bitmaps(img, &bitmaps, &count, NULL) == 0 && count)
+        pl_warn(report, "%s: its persistent bitmaps (%zu) are not copied without --bitmaps",
+                pl_path(img), count);
+}
+
 static int copy(struct cli *cli, const struct convert_args *a, const struct create_options *o,
                 struct pl_err *e)
 {
@@ -120,6 +136,8 @@ static int copy(struct cli *cli, const struct convert_args *a, const struct crea
         return -1;
     request = make_request(a, o, &progress.report);
     result = open_sources(cli, a, &progress.report, &sources, e);
+    for (size_t i = 0; result == 0 && i < sources.count; i++)
+        warn_of_what_stays(a, sources.item[i], &progress.report);
     if (result == 0)
         result = pl_convert(sources.item, sources.count, target, &request, &r, e);
     progress_end(&progress, result == 0);

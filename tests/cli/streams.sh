@@ -99,8 +99,12 @@ snapshot() {
     local name
     for name in before 1 snapshot.id=1 snapshot.name=before snapshot.id=1,snapshot.name=before; do
         must "$PLATTER" convert -l "$name" -O raw snap.qcow2 out.raw && same_content disk.raw out.raw
+        [[ ! -s run.err ]] || bad "a warning though the snapshot was named: $(<run.err)"
     done
     must "$PLATTER" convert -l before -O qcow2 -c snap.qcow2 out.qcow2 && equals disk.raw out.qcow2
+    must "$PLATTER" convert -O raw snap.qcow2 out.raw
+    grep -q 'warning: snap.qcow2: its internal snapshots (1) are not copied' run.err ||
+        bad "no warning: $(<run.err)"
     refused 'snapshot' "$PLATTER" convert -l after -O raw snap.qcow2 x
     refused 'snapshot' "$PLATTER" convert -l 1 -f raw -O raw disk.raw x
 }
@@ -159,6 +163,7 @@ make_bitmaps() {
 copies_bitmaps() { # OPTION...
     make_bitmaps
     must "$PLATTER" convert --bitmaps -O qcow2 "$@" marked.qcow2 copy.qcow2 || return
+    [[ ! -s run.err ]] || bad "a warning though they were copied: $(<run.err)"
     must qemu-img check -q copy.qcow2
     same "bitmaps" "$(bitmap_list marked.qcow2)" "$(bitmap_list copy.qcow2)"
     local name
@@ -169,6 +174,8 @@ copies_bitmaps() { # OPTION...
     must "$PLATTER" check copy.qcow2
     must qemu-img compare -q marked.qcow2 copy.qcow2
     must "$PLATTER" convert -O qcow2 marked.qcow2 without.qcow2
+    grep -q 'warning: marked.qcow2: its persistent bitmaps (3) are not copied' run.err ||
+        bad "no warning: $(<run.err)"
     same "bitmaps without --bitmaps" "" "$(bitmap_list without.qcow2)"
 }
 broken_bitmap() { # one that is in use: its writer was killed
