@@ -33,17 +33,14 @@ int qcow2_clear_autoclear(struct qcow2 *q, uint64_t bits, struct pl_err *e)
     return qcow2_write_header(q, e) < 0 || qcow2_sync(q, e) < 0 ? -1 : 0;
 }
 
-/* Marks one bitmap in its directory entry, in place: the flags lie in one sector. */
-static int mark_in_use(struct qcow2 *q, const struct qcow2_bitmap *b, struct pl_err *e)
-    PL_NEEDS(&q->lock)
+/* In place: the flags lie in one sector. */
+int qcow2_mark_in_use(struct qcow2 *q, const struct qcow2_bitmap *b, struct pl_err *e)
 {
     uint8_t raw[4];
 
     store_be32(raw, b->entry.flags | QCOW2_BITMAP_IN_USE);
     if (pl_storage_write(q->file, b->at + FLAGS_AT, raw, sizeof raw, e) < 0)
         return pl_within(e, "bitmap '%s'", b->shown.name);
-    pl_warn(q->report, "bitmap '%s' does not record what is written now: it is marked inconsistent",
-            b->shown.name);
     return 0;
 }
 
@@ -64,8 +61,11 @@ int qcow2_before_change(struct qcow2 *q, struct pl_err *e)
     for (size_t i = 0; i < count; i++) {
         if (!list[i].shown.enabled || list[i].shown.in_use)
             continue;
-        if (mark_in_use(q, &list[i], e) < 0)
+        if (qcow2_mark_in_use(q, &list[i], e) < 0)
             return -1;
+        pl_warn(q->report,
+                "bitmap '%s' does not record what is written now: it is marked inconsistent",
+                list[i].shown.name);
         marked = true;
     }
     if (marked && qcow2_sync(q, e) < 0)

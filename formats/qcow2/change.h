@@ -133,6 +133,30 @@ enum qcow2_token { QCOW2_IN_PLACE, QCOW2_OLD_ROOM, QCOW2_NEW_ROOM };
 int qcow2_whole_granules(const struct qcow2 *q, uint64_t at, uint64_t *len, uint32_t granule,
                          struct pl_err *e) PL_CHECK;
 
+/* ---- bitmap_store.c ---- */
+struct qcow2_bitmap;
+/* Marks a bitmap as inconsistent in its directory entry; without a sync. */
+int qcow2_mark_in_use(struct qcow2 *q, const struct qcow2_bitmap *b, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
+
+/* ---- bitmap_resize.c ---- */
+struct qcow2_kept_bitmap {
+    struct pl_bitmap shown;
+    uint8_t *bits;
+};
+struct qcow2_kept_bitmaps {
+    struct qcow2_kept_bitmap *item;
+    size_t count;
+};
+/* Before the disk gets `size` bytes: reads the bitmaps and marks them on disk as in use.  *kept is
+ * empty before, and after a failure; restore frees it.  PL_E_UNSUPPORTED: one cannot follow. */
+int qcow2_keep_bitmaps(struct qcow2 *q, uint64_t size, struct qcow2_kept_bitmaps *kept,
+                       struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+/* Writes them for the disk's size as it is now; takes the lock.  Where the disk has grown they have
+ * no bit set. */
+int qcow2_restore_bitmaps(struct qcow2 *q, struct qcow2_kept_bitmaps *kept, struct pl_err *e)
+    PL_CHECK;
+
 /* ---- zero.c ---- */
 enum qcow2_punch { QCOW2_PUNCH_KEEP, QCOW2_PUNCH_UNMAP, QCOW2_PUNCH_DISCARD, QCOW2_PUNCH_FORGET };
 /* Zeroes (KEEP, UNMAP) or discards whole clusters; FORGET makes them unallocated whatever the

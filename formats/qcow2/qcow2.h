@@ -6,7 +6,7 @@
  *   header.c, extensions.c         cluster 0          create.c, new_tables.c, measure.c
  *   l2.c                           look-up            snapshots.c, bitmaps.c, tables.c, facts.c
  *   refcount.c, refcount_table.c   reference counts   bitmap_store.c
- *   free_clusters.c                room in the file   resize.c
+ *   free_clusters.c                room in the file   resize.c, bitmap_resize.c
  *   l2_change.c, write.c           allocate, link     check.c, check_*.c   look for defects
  *   subclusters.c, packed.c, zero.c                   repair.c, rebuild.c  mend them
  *   flush.c                        order on disk

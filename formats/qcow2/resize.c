@@ -21,23 +21,6 @@ static uint64_t table_bytes(const struct qcow2 *q)
     return (uint64_t)q->l2_entries << q->cluster_bits;
 }
 
-static int refuse_bitmaps(struct qcow2 *q, struct pl_err *e)
-{
-    struct qcow2_bitmap *list;
-    size_t count;
-
-    if (qcow2_load_bitmaps(q, false, &list, &count, e) < 0)
-        return -1;
-    free(list);
-    if (!count)
-        return 0;
-    pl_fail(e, PL_E_UNSUPPORTED,
-            "the image has %zu persistent bitmaps, which would have to change "
-            "their size with it",
-            count);
-    return pl_hint(e, "remove the bitmaps first");
-}
-
 static int check_request(struct qcow2 *q, uint64_t size, bool shrink, struct pl_err *e)
 {
     if (size < q->header.size && !shrink) {
@@ -59,7 +42,7 @@ static int check_request(struct qcow2 *q, uint64_t size, bool shrink, struct pl_
         return pl_fail(e, PL_E_UNSUPPORTED,
                        "an image of version 2 that has snapshots cannot be resized: "
                        "its snapshots do not record their own size");
-    return refuse_bitmaps(q, e);
+    return 0;
 }
 
 /* ---- the bytes behind the end of the disk ---- */
@@ -296,6 +279,7 @@ int qcow2_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preal
                  struct pl_err *e)
 {
     struct qcow2 *q = state;
+    struct qcow2_kept_bitmaps kept = { 0 };
     uint64_t old;
     int r;
 
@@ -304,6 +288,8 @@ int qcow2_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preal
     r = qcow2_check_writable(q, e);
     if (r == 0)
         r = check_request(q, size, shrink, e);
+    if (r == 0 && size != old)
+        r = qcow2_keep_bitmaps(q, size, &kept, e);
     if (r == 0 && size != old)
         r = qcow2_begin_change(q, e);
     if (r == 0 && size != old)
@@ -314,5 +300,7 @@ int qcow2_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preal
         prealloc = PL_PREALLOC_METADATA; /* no cluster of a raw data file is ever unallocated */
     if (r == 0 && prealloc != PL_PREALLOC_OFF && size > old)
         r = preallocate(q, old, size - old, prealloc, e);
+    if (qcow2_restore_bitmaps(q, &kept, r == 0 ? e : NULL) < 0)
+        r = -1;
     return r == 0 ? qcow2_flush(q, e) : -1;
 }

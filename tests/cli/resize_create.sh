@@ -94,6 +94,11 @@ if command -v qemu-img >/dev/null; then
     it "resize qcow2 as qemu-img" both resize base.qcow2 +2M
     it "and the result is the same" same_info base.qcow2
     it "and qemu-img finds it sound" qemu-img check -q p/base.qcow2
+    qemu-img bitmap --add base.qcow2 marks
+    it "resize a disk that has a bitmap as qemu-img" both resize base.qcow2 +2M
+    it "and the bitmap is there and usable" same_info base.qcow2
+    it "and qemu-img finds that sound too" qemu-img check -q p/base.qcow2
+    qemu-img bitmap --remove base.qcow2 marks
 else
     skip "create and resize beside qemu-img: needs qemu-img"
 fi

@@ -60,6 +60,8 @@ static const struct shape {
     { "growing and shrinking with extended L2 entries", "cluster_size=16k,extended_l2=on",
       512 * KIB, 120, .packed = true, .resize = true },
     { "bitmaps", "cluster_size=1k", 192 * KIB, 120, .packed = true, .bitmaps = true },
+    { "growing and shrinking with bitmaps", "cluster_size=1k", 192 * KIB, 120, .packed = true,
+      .bitmaps = true, .resize = true },
     { "tables and clusters shared with a snapshot", "cluster_size=1k", 256 * KIB, 120,
       .packed = true, .snapshot = true },
     { "extended L2 entries, shared with a snapshot", "cluster_size=16k,extended_l2=on", 512 * KIB,

@@ -203,18 +203,44 @@ static void what_would_lose_data_is_refused(void **state)
     end(&rig);
 }
 
-static void a_disk_with_bitmaps_is_refused(void **state)
+static void assert_bits(struct rig *rig, const char *name, uint64_t bits, const uint8_t *wanted)
 {
-    struct pl_bitmap bitmap = { .name = "b", .granularity = 65536 };
-    uint8_t bits[2] = { 1 };
+    uint8_t found[8] = { 0 };
+    struct pl_err e;
+
+    must(pl_qcow2.bitmap_load(rig->layer.state, name, found, pl_div_up(bits, 8), &e), &e);
+    assert_memory_equal(found, wanted, pl_div_up(bits, 8));
+}
+
+static void bitmaps_get_the_length_of_the_disk(void **state)
+{
+    struct pl_bitmap on = { .name = "on", .granularity = 65536, .enabled = true };
+    struct pl_bitmap off = { .name = "off", .granularity = 65536 };
+    struct pl_bitmap lost = { .name = "lost", .granularity = 65536, .in_use = true };
+    const uint8_t bits[2] = { 0x01, 0x80 }, grown[3] = { 0x01, 0x80 }, cut[2] = { 0x01, 0 };
+    struct pl_bitmap *list;
     struct rig rig = { 0 };
     struct pl_err e;
+    size_t count;
 
     (void)state;
     begin(&rig, "", MIB);
-    must(pl_qcow2.bitmap_store(rig.layer.state, &bitmap, bits, 2, &e), &e);
-    must(pl_qcow2.flush(rig.layer.state, &e), &e);
-    assert_refused(&rig, 2 * MIB, false, PL_E_UNSUPPORTED);
+    must(pl_qcow2.bitmap_store(rig.layer.state, &on, bits, 2, &e), &e);
+    must(pl_qcow2.bitmap_store(rig.layer.state, &off, bits, 2, &e), &e);
+    must(pl_qcow2.bitmap_store(rig.layer.state, &lost, bits, 2, &e), &e);
+    must(pl_qcow2.resize(rig.layer.state, MIB + 5 * 65536, false, PL_PREALLOC_METADATA, &e), &e);
+    assert_bits(&rig, "on", 21, grown);
+    assert_bits(&rig, "off", 21, grown);
+    must(pl_qcow2.resize(rig.layer.state, MIB - 65536, true, PL_PREALLOC_OFF, &e), &e);
+    assert_bits(&rig, "on", 15, cut);
+    assert_bits(&rig, "off", 15, cut);
+    must(pl_qcow2.bitmaps(rig.layer.state, &list, &count, &e), &e);
+    assert_int_equal(count, 3);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(list[i].enabled, !strcmp(list[i].name, "on"));
+        assert_int_equal(list[i].in_use, !strcmp(list[i].name, "lost"));
+    }
+    free(list);
     end(&rig);
 }
 
@@ -225,7 +251,7 @@ int main(void)
         cmocka_unit_test(shrinking_gives_the_room_back),
         cmocka_unit_test(preallocated_room_is_there),
         cmocka_unit_test(what_would_lose_data_is_refused),
-        cmocka_unit_test(a_disk_with_bitmaps_is_refused),
+        cmocka_unit_test(bitmaps_get_the_length_of_the_disk),
     };
 
     for (size_t i = 0; i < PL_COUNT(shapes); i++)
