@@ -50,6 +50,22 @@ it "--preallocation=full" test "$(stat -c %b a.raw)" -ge 128
 ask "$PLATTER" resize -f raw --preallocation=some a.raw +64k
 it "an unknown preallocation" says "$err" "falloc"
 
+# Sizes at the end of 63 bits: refused in one sentence, nothing is left, nothing is changed.
+huge() { # ARGUMENT...: of create, without the name
+    rm -f huge
+    refused 'too big|too large|negative|not a size' "$PLATTER" create "$@" && [[ ! -e huge ]]
+}
+beyond=(9223372036854775808 8E 16E 18446744073709551615 99999999999999999999)
+for size in "${beyond[@]}"; do
+    it "create: a size of $size" huge -f raw huge "$size"
+    it "resize: to $size" refused 'too big|too large' "$PLATTER" resize -f raw a.raw "$size"
+    it "resize: by +$size" refused 'too big|too large' "$PLATTER" resize -f raw a.raw "+$size"
+done
+for size in 9223372036854775295 9223372036854775296 9223372036854775807 "${beyond[@]}"; do
+    ! knows qcow2 || it "create qcow2: a size of $size" huge -f qcow2 -o cluster_size=2M huge "$size"
+done
+it "and the disk is as it was" has_size 2162688 raw a.raw
+
 if ! knows qcow2; then
     skip "qcow2: qcow2 is not built in"
     finish
