@@ -38,7 +38,7 @@ static const struct shape {
     const char *options;
     uint64_t size;
     unsigned steps;
-    bool parent, packed, resize, bitmaps, snapshot;
+    bool parent, packed, resize, bitmaps, snapshot, data_file;
     uint32_t cache_bytes;
     unsigned dense; /* a write has up to that many granules; 0: few */
 } shapes[] = {
@@ -66,6 +66,14 @@ static const struct shape {
       .packed = true, .snapshot = true },
     { "extended L2 entries, shared with a snapshot", "cluster_size=16k,extended_l2=on", 512 * KIB,
       120, .packed = true, .snapshot = true },
+    { "an external data file", "cluster_size=1k,data_file=data", 192 * KIB, 150,
+      .data_file = true },
+    { "an external data file over a parent, extended L2 entries",
+      "cluster_size=16k,extended_l2=on,data_file=data", 512 * KIB, 120, .parent = true,
+      .data_file = true },
+    { "growing and shrinking a raw external data file",
+      "cluster_size=1k,data_file=data,data_file_raw=on", 192 * KIB, 150, .resize = true,
+      .data_file = true },
 };
 
 struct run {
@@ -304,13 +312,35 @@ static void go_on(struct rig *rig, uint64_t op, uint64_t seed)
     check_tables(rig, op, seed, true);
 }
 
-/* Opens the bytes that a crash left and looks at them. */
-static void look_at(struct run *r, uint8_t *bytes, size_t len, uint64_t op, uint64_t seed)
+/* What a crash after operation `op` left of a storage, in memory. */
+static struct pl_storage *left_of(struct pl_storage *flaky, uint64_t op, uint64_t seed)
+{
+    struct pl_storage *left;
+    uint8_t *bytes;
+    struct pl_err e;
+    size_t len;
+
+    pl_flaky_cut(flaky, op, seed, &bytes, &len);
+    must(pl_memory_storage(bytes, len, FILE_LIMIT, &left, &e), &e);
+    free(bytes);
+    return left;
+}
+
+/* Of an external data file everything or nothing may be left, whatever is left of the image. */
+static uint64_t data_seed(uint64_t seed)
+{
+    return seed % 5 == 3 ? seed / 5 % 2 : seed;
+}
+
+/* Opens what a crash left and looks at it. */
+static void look_at(struct run *r, uint64_t op, uint64_t seed)
 {
     struct rig rig = { .parent = r->rig.parent, .parent_len = r->rig.parent_len };
     struct pl_err e;
 
-    must(pl_memory_storage(bytes, len, FILE_LIMIT, &rig.st, &e), &e);
+    rig.st = left_of(r->rig.st, op, seed);
+    if (r->rig.data)
+        rig.data = left_of(r->rig.data, op, data_seed(seed));
     if (rig_open(&rig, &e) < 0)
         fail_msg("crash after operation %llu (seed %llu): %s", (unsigned long long)op,
                  (unsigned long long)seed, e.msg);
@@ -320,6 +350,8 @@ static void look_at(struct run *r, uint8_t *bytes, size_t len, uint64_t op, uint
         go_on(&rig, op, seed);
     rig_close(&rig);
     pl_storage_close(rig.st, NULL);
+    if (rig.data)
+        pl_storage_close(rig.data, NULL);
 }
 
 /* ---- runs ---- */
@@ -337,12 +369,27 @@ static uint64_t first_size(const struct shape *shape)
     return shape->resize ? shape->size / 4 : shape->size;
 }
 
+/* Puts a flaky storage with the same bytes in place of *st. */
+static void make_flaky(struct pl_storage **st)
+{
+    const size_t len = pl_storage_size(*st);
+    uint8_t *bytes = malloc(len + 1);
+    struct pl_err e;
+
+    must(pl_storage_read(*st, 0, bytes, len, &e), &e);
+    pl_storage_close(*st, NULL);
+    must(pl_flaky_storage(bytes, len, FILE_LIMIT, st, &e), &e);
+    free(bytes);
+}
+
 /* An image with some content, in memory. */
-static void make_image(struct run *r, struct pl_storage **out)
+static void make_image(struct run *r)
 {
     struct pl_err e;
 
     must(pl_memory_storage(NULL, 0, FILE_LIMIT, &r->rig.st, &e), &e);
+    if (r->shape->data_file)
+        must(pl_memory_storage(NULL, 0, FILE_LIMIT, &r->rig.data, &e), &e);
     must(rig_create(&r->rig, r->shape->options, first_size(r->shape), &e), &e);
     if (r->shape->snapshot) {
         must(rig_open(&r->rig, &e), &e);
@@ -358,15 +405,11 @@ static void make_image(struct run *r, struct pl_storage **out)
         rig_close(&r->rig);
         must(rig_take_snapshot(&r->rig.st, "one", FILE_LIMIT, &e), &e);
     }
-    *out = r->rig.st;
 }
 
 static void begin(struct run *r)
 {
-    struct pl_storage *image;
-    uint8_t *bytes;
     struct pl_err e;
-    size_t len;
 
     r->sectors = r->shape->size / HISTORY_SECTOR;
     r->history = history_new(r->sectors + 1);
@@ -379,15 +422,14 @@ static void begin(struct run *r)
             history_fill(r->parent + i * HISTORY_SECTOR, i, PARENT_VALUE);
         history_set(r->history, 0, r->sectors / 2, PARENT_VALUE, 0);
     }
-    make_image(r, &image);
+    make_image(r);
     history_set(r->history, SIZE_CELL(r), 1, first_size(r->shape) / HISTORY_SECTOR, 0);
     history_flushed(r->history, history_mark(r->history), 0);
-    len = pl_storage_size(image);
-    bytes = malloc(len);
-    must(pl_storage_read(image, 0, bytes, len, &e), &e);
-    pl_storage_close(image, NULL);
-    must(pl_flaky_storage(bytes, len, FILE_LIMIT, &r->rig.st, &e), &e);
-    free(bytes);
+    make_flaky(&r->rig.st);
+    if (r->rig.data) {
+        make_flaky(&r->rig.data);
+        pl_flaky_pair(r->rig.st, r->rig.data);
+    }
     r->rig.cache_bytes = r->shape->cache_bytes;
     must(rig_open(&r->rig, &e), &e);
 }
@@ -395,6 +437,8 @@ static void begin(struct run *r)
 static void end(struct run *r)
 {
     pl_storage_close(r->rig.st, NULL);
+    if (r->rig.data)
+        pl_storage_close(r->rig.data, NULL);
     history_free(r->history);
     free(r->parent);
     free(r->buf);
@@ -407,15 +451,11 @@ static void crash_everywhere(struct run *r)
     for (uint64_t op = 0; op <= count; op++)
         for (uint64_t i = 0; i < CUTS; i++) {
             uint64_t seed = i < 2 ? i : 2 + op * CUTS + i;
-            uint8_t *bytes;
-            size_t len;
 
             /* All of a short run; of a long one every instant with one file, each kind in turn. */
             if (r->shape->dense && i != op % CUTS)
                 continue;
-            pl_flaky_cut(r->rig.st, op, seed, &bytes, &len);
-            look_at(r, bytes, len, op, seed);
-            free(bytes);
+            look_at(r, op, seed);
             files++;
         }
     print_message("# %llu changes, %llu files\n", (unsigned long long)count,
@@ -449,20 +489,17 @@ static void crash_shape(void **state)
 static bool fail_once(const struct shape *shape, uint64_t seed, uint64_t at, bool for_ever)
 {
     struct run r = { .shape = shape, .random = seed, .may_fail = true };
-    uint8_t *bytes;
-    size_t len;
 
     begin(&r);
     pl_flaky_fail_at(r.rig.st, at, at % 2 ? EIO : ENOSPC, for_ever);
+    if (r.rig.data)
+        pl_flaky_fail_at(r.rig.data, at, at % 2 ? EIO : ENOSPC, for_ever);
     for (unsigned n = 0; n < 40 && !r.error_count; n++)
         step(&r);
     do_flush(&r);
     rig_close(&r.rig);
-    for (uint64_t i = 0; i < 3; i++) {
-        pl_flaky_cut(r.rig.st, now(&r), i < 2 ? i : at + 2, &bytes, &len);
-        look_at(&r, bytes, len, now(&r), i);
-        free(bytes);
-    }
+    for (uint64_t i = 0; i < 3; i++)
+        look_at(&r, now(&r), i < 2 ? i : at + 2);
     end(&r);
     return r.error_count;
 }

@@ -42,6 +42,7 @@ struct flaky {
     uint64_t count, room;
     uint64_t reads;
     struct failure change_failure, read_failure;
+    struct flaky *partner; /* constant once operations begin; null: none */
 };
 
 static struct flaky *flaky_of(struct pl_storage *st)
@@ -283,8 +284,31 @@ bool pl_flaky_is_flush(struct pl_storage *st, uint64_t n)
     return n < f->count && f->log[n].kind == FLUSH;
 }
 
+static void append(struct flaky *f, struct operation op) PL_NEEDS(&f->lock);
+static void append(struct flaky *f, struct operation op)
+{
+    if (f->count == f->room) {
+        f->room = f->room ? f->room * 2 : 64;
+        f->log = must(realloc(f->log, f->room * sizeof *f->log));
+    }
+    f->log[f->count++] = op;
+}
+
+void pl_flaky_pair(struct pl_storage *a, struct pl_storage *b)
+{
+    flaky_of(a)->partner = flaky_of(b);
+    flaky_of(b)->partner = flaky_of(a);
+}
+
+/* The partner does something: nothing happens here under that number. */
+static void skip_number(struct flaky *f)
+{
+    PL_LOCKED(&f->lock);
+    append(f, (struct operation){ .kind = FAILED });
+}
+
 /* Logs an operation and carries it out, or as much of it as the failure lets through. */
-static int perform(struct flaky *f, struct operation op, const void *data, struct pl_err *e)
+static int perform_here(struct flaky *f, struct operation op, const void *data, struct pl_err *e)
 {
     static const char *const verb[] = { "writing", "zeroing", "discarding", "resizing", "syncing" };
     const enum kind kind = op.kind;
@@ -301,15 +325,18 @@ static int perform(struct flaky *f, struct operation op, const void *data, struc
         memcpy(op.data, data, op.len);
     }
     apply(&f->now, &op);
-    if (f->count == f->room) {
-        f->room = f->room ? f->room * 2 : 64;
-        f->log = must(realloc(f->log, f->room * sizeof *f->log));
-    }
-    f->log[f->count++] = op;
+    append(f, op);
     if (!fails)
         return 0;
     return pl_fail_sys(e, f->change_failure.error, "%s: %s at 0x%" PRIx64, f->base.name, verb[kind],
                        op.off);
+}
+
+static int perform(struct flaky *f, struct operation op, const void *data, struct pl_err *e)
+{
+    if (f->partner)
+        skip_number(f->partner);
+    return perform_here(f, op, data, e);
 }
 
 /* ---- the storage ---- */

@@ -14,6 +14,10 @@
 int pl_flaky_storage(const void *bytes, size_t len, size_t limit, struct pl_storage **out,
                      struct pl_err *e) PL_CHECK;
 
+/* Makes two new storages count together: an operation of one has the next number in both, so that
+ * both can be cut at one instant.  One thread at a time from then on. */
+void pl_flaky_pair(struct pl_storage *a, struct pl_storage *b);
+
 /* The n-th change or flush from the start of the storage (0: the very first) fails with errno
  * `error`; with `for_ever` so do all that follow.  A write that fails has written the first half
  * of its sectors all the same.  A new call replaces the last one; UINT64_MAX: nothing fails any

@@ -198,6 +198,25 @@ static void power_is_lost_and_comes_back(void **state)
     assert_true(sector_is(st, 5, 1, 0, 2));
 }
 
+static void a_pair_counts_together(void **state)
+{
+    struct pl_storage *one = *state, *two;
+    const uint8_t bytes[512] = { 1 };
+
+    OK(pl_flaky_storage(NULL, 0, 65536, &two, &e));
+    pl_flaky_pair(one, two);
+    OK(pl_storage_resize(one, 0, &e));
+    OK(pl_storage_write(two, 0, bytes, sizeof bytes, &e));
+    OK(pl_storage_resize(one, 512, &e));
+    assert_int_equal(pl_flaky_operation_count(one), 3);
+    assert_int_equal(pl_flaky_operation_count(two), 3);
+    assert_int_equal(size_after(two, 1, 0), 0);
+    assert_int_equal(size_after(two, 2, 0), 512);
+    assert_int_equal(size_after(one, 2, 0), 0);
+    assert_int_equal(size_after(one, 3, 0), 512);
+    OK(pl_storage_close(two, &e));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -211,6 +230,7 @@ int main(void)
         TEST(an_operation_fails_once_or_for_ever),
         TEST(a_write_that_fails_is_half_done),
         TEST(power_is_lost_and_comes_back),
+        TEST(a_pair_counts_together),
     };
 
     return cmocka_run_group_tests_name("flaky storage", tests, NULL, NULL);
