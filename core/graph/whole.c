@@ -108,7 +108,10 @@ int pl_resize(struct pl_image *img, uint64_t size, bool shrink, unsigned preallo
     if (img->driver->resize(img->layer.state, size, shrink, (enum pl_prealloc)prealloc, e) < 0)
         return pl_within(e, "%s: resizing", img->path);
     img->layer.size = size;
-    return size > old_size ? clear_new_space(img, old_size, e) : 0;
+    if (size <= old_size || clear_new_space(img, old_size, e) == 0)
+        return 0;
+    img->broken = true; /* no flush may show the new size over what the parent has there */
+    return -1;
 }
 
 int pl_check(struct pl_image *img, enum pl_repair repair, const struct pl_report *report,

@@ -223,6 +223,16 @@ int qcow2_write_back(struct qcow2 *q, bool sync_last, struct pl_err *e)
     return sync_last ? qcow2_sync(q, e) : 0;
 }
 
+/* Everything that the new size shows is on disk. */
+static int show_size(struct qcow2 *q, struct pl_err *e) PL_NEEDS(&q->lock)
+{
+    q->size_waits = false;
+    if (qcow2_write_header(q, e) == 0 && qcow2_sync(q, e) == 0)
+        return 0;
+    q->broken = true; /* nobody knows which size the disk has */
+    return -1;
+}
+
 int qcow2_flush(void *state, struct pl_err *e)
 {
     struct qcow2 *q = state;
@@ -236,7 +246,9 @@ int qcow2_flush(void *state, struct pl_err *e)
     if ((q->header_marked || pl_table_cache_is_dirty(q->refcount_cache)) &&
         qcow2_cover_file(q, e) < 0)
         return -1;
-    return qcow2_write_back(q, true, e);
+    if (qcow2_write_back(q, true, e) < 0)
+        return -1;
+    return q->size_waits ? show_size(q, e) : 0;
 }
 
 /* Either `get` until a slot is free. */

@@ -296,13 +296,17 @@ int qcow2_write_header(struct qcow2 *q, struct pl_err *e)
 {
     PL_FREE uint8_t *raw = calloc(1, q->cluster_size);
     uint32_t used = q->header.header_length;
+    struct qcow2_header header;
 
     if (!raw)
         return pl_fail(e, PL_E_NOMEM, "header: no memory for a cluster");
     if (pl_storage_read_padded(q->file, 0, raw, used, e) < 0 ||
         qcow2_put_extensions(q, raw, &used, e) < 0 || put_parent_name(q, raw, &used, e) < 0)
         return -1;
-    pl_fields_encode(qcow2_header_fields, &q->header, raw, q->header.header_length);
+    header = q->header;
+    if (q->size_waits)
+        header.size = q->size_shown;
+    pl_fields_encode(qcow2_header_fields, &header, raw, q->header.header_length);
     if (pl_storage_write(q->file, 0, raw, pl_round_up(used, QCOW2_SECTOR), e) < 0)
         return pl_within(e, "header");
     return 0;

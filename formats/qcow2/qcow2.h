@@ -76,7 +76,9 @@ struct qcow2 {
     uint32_t refcount_table_size;                     /* entries */
     uint8_t *refcount_table_dirty;                    /* as l1_dirty */
     struct pl_table_cache *l2_cache, *refcount_cache; /* slices of tables in `file` */
-    uint64_t free_hint;                               /* no cluster before this index is free */
+    bool size_waits; /* the header on disk has size_shown until the next flush */
+    uint64_t size_shown;
+    uint64_t free_hint;   /* no cluster before this index is free */
     uint64_t file_end;    /* no cluster of `file` at or after this byte offset was ever used */
     uint64_t packed_next; /* byte offset where the next compressed unit may go, 0: nowhere */
     struct qcow2_free *pending; /* see above */

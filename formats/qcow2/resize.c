@@ -2,9 +2,12 @@
  *
  * Growing: what lies behind the old end in clusters that exist is zeroed, a longer L1 table is
  * written to a new place, all of that synced; then one write of the header's first sector shows
- * size and table. Shrinking: the header first, then clusters behind the new end lose their entries
- * and are freed, then the file is cut.  A crash in between leaves entries behind the disk's end,
- * which growing removes. */
+ * size and table.  Over a parent, which may be longer than the disk was, the core still has to zero
+ * what the parent would show: there the new size waits for the next flush.
+ *
+ * Shrinking: the header first, then clusters behind the new end lose their entries and are freed,
+ * then the file is cut.  A crash in between leaves entries behind the disk's end, which growing
+ * removes. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +117,14 @@ static int grow_data_file(struct qcow2 *q, uint64_t size, struct pl_err *e)
 
 /* ---- growing ---- */
 
+/* The header keeps the size that it has until the next flush. */
+static void let_size_wait(struct qcow2 *q)
+{
+    if (!q->size_waits)
+        q->size_shown = q->header.size;
+    q->size_waits = true;
+}
+
 static int write_header(struct qcow2 *q, struct pl_err *e) PL_NEEDS(&q->lock)
 {
     if (qcow2_write_header(q, e) == 0 && qcow2_sync(q, e) == 0)
@@ -170,7 +181,7 @@ static int grow(struct qcow2 *q, uint64_t size, struct pl_err *e) PL_NEEDS(&q->l
     if (entries > q->l1_size)
         return move_l1(q, (uint32_t)entries, size, e);
     q->header.size = size;
-    return write_header(q, e);
+    return q->size_waits ? 0 : write_header(q, e);
 }
 
 /* ---- room ahead of data ---- */
@@ -263,6 +274,7 @@ static int shrink_to(struct qcow2 *q, uint64_t size, struct pl_err *e) PL_NEEDS(
 
     if (qcow2_write_back(q, true, e) < 0)
         return -1;
+    q->size_waits = false;
     q->header.size = size;
     if (write_header(q, e) < 0)
         return -1;
@@ -280,11 +292,11 @@ int qcow2_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preal
 {
     struct qcow2 *q = state;
     struct qcow2_kept_bitmaps kept = { 0 };
-    uint64_t old;
+    uint64_t before, old;
     int r;
 
     pl_lock_take(&q->lock);
-    old = q->header.size;
+    before = old = q->header.size;
     r = qcow2_check_writable(q, e);
     if (r == 0)
         r = check_request(q, size, shrink, e);
@@ -292,6 +304,8 @@ int qcow2_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preal
         r = qcow2_keep_bitmaps(q, size, &kept, e);
     if (r == 0 && size != old)
         r = qcow2_begin_change(q, e);
+    if (r == 0 && size > old && q->parent_name && !kept.count) /* bitmaps must fit the header */
+        let_size_wait(q);
     if (r == 0 && size != old)
         r = size > old ? grow(q, size, e) : shrink_to(q, size, e);
     pl_lock_drop(&q->lock);
@@ -300,7 +314,9 @@ int qcow2_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preal
         prealloc = PL_PREALLOC_METADATA; /* no cluster of a raw data file is ever unallocated */
     if (r == 0 && prealloc != PL_PREALLOC_OFF && size > old)
         r = preallocate(q, old, size - old, prealloc, e);
+    if (r < 0 && q->size_waits)
+        q->header.size = before; /* no flush may show what the core will not zero */
     if (qcow2_restore_bitmaps(q, &kept, r == 0 ? e : NULL) < 0)
         r = -1;
-    return r == 0 ? qcow2_flush(q, e) : -1;
+    return r == 0 && !q->size_waits ? qcow2_flush(q, e) : r;
 }

@@ -60,6 +60,8 @@ static const struct shape {
     { "growing and shrinking with extended L2 entries", "cluster_size=16k,extended_l2=on",
       512 * KIB, 120, .packed = true, .resize = true },
     { "bitmaps", "cluster_size=1k", 192 * KIB, 120, .packed = true, .bitmaps = true },
+    { "growing and shrinking over a longer parent", "cluster_size=1k", 192 * KIB, 150,
+      .parent = true, .packed = true, .resize = true },
     { "growing and shrinking with bitmaps", "cluster_size=1k", 192 * KIB, 120, .packed = true,
       .bitmaps = true, .resize = true },
     { "tables and clusters shared with a snapshot", "cluster_size=1k", 256 * KIB, 120,
@@ -86,6 +88,7 @@ struct run {
     bool may_fail;        /* failures were asked for ... */
     uint64_t error_count; /* ... and so many operations failed, the first of them ... */
     uint64_t error_mark;  /* ... after that was set */
+    bool broken;          /* the core would refuse to flush */
 };
 
 static uint64_t below(struct run *r, uint64_t n)
@@ -200,9 +203,24 @@ static void do_flush(struct run *r)
 {
     struct pl_err e;
 
-    if (done(r, pl_qcow2.flush(r->rig.layer.state, &e), &e))
+    if (!r->broken && done(r, pl_qcow2.flush(r->rig.layer.state, &e), &e))
         history_flushed(r->history, r->error_count ? r->error_mark : history_mark(r->history),
                         now(r));
+}
+
+/* As the core does: what a longer parent has must not show in new space. */
+static bool hide_parent(struct run *r, uint64_t old)
+{
+    const uint64_t end = PL_MIN(r->rig.parent_len, r->rig.layer.size);
+    struct pl_err e;
+
+    if (end > old) {
+        memset(r->buf, 0, end - old);
+        r->broken = !done(r, rig_write(&r->rig, old, r->buf, end - old, &e), &e);
+        if (r->broken)
+            return false;
+    }
+    return done(r, pl_qcow2.flush(r->rig.layer.state, &e), &e);
 }
 
 static void do_resize(struct run *r)
@@ -219,8 +237,10 @@ static void do_resize(struct run *r)
                               below(r, 4) ? PL_PREALLOC_OFF : PL_PREALLOC_METADATA, &e),
               &e))
         return;
-    history_flushed(r->history, history_mark(r->history), now(r)); /* resize flushes */
     r->rig.layer.size = size;
+    if (r->rig.parent && !hide_parent(r, old))
+        return;
+    history_flushed(r->history, history_mark(r->history), now(r)); /* resize flushes */
 }
 
 static void do_bitmap(struct run *r)
@@ -420,7 +440,8 @@ static void begin(struct run *r)
         r->rig.parent = r->parent = malloc(r->rig.parent_len);
         for (uint64_t i = 0; i < r->sectors / 2; i++)
             history_fill(r->parent + i * HISTORY_SECTOR, i, PARENT_VALUE);
-        history_set(r->history, 0, r->sectors / 2, PARENT_VALUE, 0);
+        history_set(r->history, 0, PL_MIN(r->rig.parent_len, first_size(r->shape)) / HISTORY_SECTOR,
+                    PARENT_VALUE, 0);
     }
     make_image(r);
     history_set(r->history, SIZE_CELL(r), 1, first_size(r->shape) / HISTORY_SECTOR, 0);
