@@ -135,8 +135,8 @@ static int unpack_odd(struct deflate_state *ds, const struct pl_codec *codec,
     return 0;
 }
 
-/* Unpacks a unit of `codec`.  *used: the bytes of the whole stream with its frame; 0 where it is one
- * that only zlib reads. */
+/* Unpacks a unit of `codec`.  *used: the bytes of the whole stream with its frame; 0 where it is
+ * one that only zlib reads. */
 static int unpack_unit(struct deflate_state *ds, const struct pl_codec *codec,
                        const struct pl_codec_unit *unit, size_t *used, struct pl_err *e)
 {

@@ -44,7 +44,8 @@ struct qcow {
 
 static bool qcow_probe(const struct pl_probe *probe)
 {
-    return probe->len >= 8 && load_be32(probe->head) == QCOW_MAGIC && load_be32(probe->head + 4) == QCOW_VERSION;
+    return probe->len >= 8 && load_be32(probe->head) == QCOW_MAGIC &&
+           load_be32(probe->head + 4) == QCOW_VERSION;
 }
 
 static int check_range(const char *field, unsigned n, unsigned min, unsigned max, struct pl_err *e)

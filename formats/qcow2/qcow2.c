@@ -21,7 +21,8 @@
 
 static bool qcow2_probe(const struct pl_probe *probe)
 {
-    return probe->len >= 8 && load_be32(probe->head) == QCOW2_MAGIC && load_be32(probe->head + 4) != 1;
+    return probe->len >= 8 && load_be32(probe->head) == QCOW2_MAGIC &&
+           load_be32(probe->head + 4) != 1;
 }
 
 static void qcow2_close(void *state)
