@@ -190,7 +190,7 @@ int vmdk_change_entries(struct vmdk_sparse *s, struct vmdk_change change, struct
 
 /* ---- sparse_flush.c ---- */
 /* PL_E_INVALID for an extent that is open for reading only, PL_E_SYS for a broken one. */
-int vmdk_check_writable(const struct vmdk_sparse *s, struct pl_err *e) PL_CHECK;
+int vmdk_sparse_writable(const struct vmdk_sparse *s, struct pl_err *e) PL_CHECK;
 /* The steps at the top of this page; `sync_last` adds a sync after the last one that did anything.
  */
 int vmdk_sparse_write_back(struct vmdk_sparse *s, bool sync_last, struct pl_err *e)

@@ -152,7 +152,7 @@ int vmdk_sparse_compact(void *state, const struct pl_report *report, uint64_t *f
 
     *freed = 0;
     PL_LOCKED(&s->lock);
-    if (vmdk_check_writable(s, e) < 0 || vmdk_sparse_write_back(s, true, e) < 0)
+    if (vmdk_sparse_writable(s, e) < 0 || vmdk_sparse_write_back(s, true, e) < 0)
         return -1;
     r = vmdk_check_pass(&c, e);
     if (r == 0 && (c.result.corruptions || c.result.check_errors))

@@ -18,7 +18,7 @@ static int refuse_broken(struct pl_err *e)
     return pl_hint(e, "open the image again; check it first");
 }
 
-int vmdk_check_writable(const struct vmdk_sparse *s, struct pl_err *e)
+int vmdk_sparse_writable(const struct vmdk_sparse *s, struct pl_err *e)
 {
     if (!s->writable)
         return pl_fail(e, PL_E_INVALID, "the extent is open for reading only");

@@ -35,7 +35,7 @@ int vmdk_write_first_sector(struct vmdk_sparse *s, struct pl_err *e)
 
 static int check_request(const struct vmdk_sparse *s, uint64_t size, struct pl_err *e)
 {
-    if (vmdk_check_writable(s, e) < 0)
+    if (vmdk_sparse_writable(s, e) < 0)
         return -1;
     if (size < s->size) {
         pl_fail(e, PL_E_UNSUPPORTED, "a sparse extent of %" PRIu64 " bytes cannot become smaller",

@@ -139,7 +139,7 @@ int vmdk_sparse_allocate(void *state, uint64_t at, uint64_t len, struct pl_place
     struct vmdk_entries io; /* not cleared: it is big */
 
     PL_LOCKED(&s->lock);
-    if (vmdk_check_writable(s, e) < 0 || check_range(s, at, len, e) < 0 ||
+    if (vmdk_sparse_writable(s, e) < 0 || check_range(s, at, len, e) < 0 ||
         look(s, grain, ((at + len - 1) >> s->grain_bits) - grain + 1, &io, e) < 0)
         return -1;
     *out = (struct pl_place){ .at = at, .len = len, .st = s->file };
@@ -152,7 +152,7 @@ int vmdk_sparse_link(void *state, const struct pl_place *place, struct pl_err *e
     struct vmdk_sparse *s = state;
 
     PL_LOCKED(&s->lock);
-    if (vmdk_check_writable(s, e) < 0)
+    if (vmdk_sparse_writable(s, e) < 0)
         return -1;
     return vmdk_change_entries(s,
                                (struct vmdk_change){
@@ -221,7 +221,7 @@ static int check_zero(const struct vmdk_sparse *s, uint64_t at, uint64_t len, st
 {
     uint64_t whole = len;
 
-    if (vmdk_check_writable(s, e) < 0 || check_range(s, at, len, e) < 0 ||
+    if (vmdk_sparse_writable(s, e) < 0 || check_range(s, at, len, e) < 0 ||
         whole_grains(s, at, &whole, e) < 0)
         return -1;
     return whole == len
