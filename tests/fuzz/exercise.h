@@ -87,6 +87,15 @@ static inline void exercise_facts(const struct pl_driver *driver, const struct p
     pl_facts_free(facts);
 }
 
+/* The core's part of closing. */
+static inline void exercise_free_texts(struct pl_layer *layer)
+{
+    free(layer->parent_name);
+    free(layer->parent_format);
+    free(layer->identity);
+    free(layer->parent_identity);
+}
+
 /* Opens the image in `file`; 0, or -1 as most inputs do. */
 static inline int exercise_open(const struct pl_driver *driver, struct pl_open_args args,
                                 struct pl_layer *layer)
@@ -98,16 +107,14 @@ static inline int exercise_open(const struct pl_driver *driver, struct pl_open_a
     args.cache_bytes = 64 * 1024;
     if (driver->open(&args, layer, &e) == 0)
         return 0;
-    free(layer->parent_name);
-    free(layer->parent_format);
+    exercise_free_texts(layer);
     return -1;
 }
 
 static inline void exercise_close(const struct pl_driver *driver, struct pl_layer *layer)
 {
     driver->close(layer->state);
-    free(layer->parent_name);
-    free(layer->parent_format);
+    exercise_free_texts(layer);
 }
 
 #endif

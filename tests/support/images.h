@@ -91,6 +91,8 @@ static inline void close_layer(const struct pl_driver *driver, struct pl_layer *
     driver->close(layer->state);
     free(layer->parent_name);
     free(layer->parent_format);
+    free(layer->identity);
+    free(layer->parent_identity);
 }
 
 /* Runs a shell command; its output goes nowhere.  Its exit status. */
