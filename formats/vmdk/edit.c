@@ -6,6 +6,10 @@
 
 #include "core/base/checked.h"
 #include "core/base/scope.h"
+#include "core/base/zero.h"
+
+/* The most bytes by which a value grows: a number of 64 bits. */
+#define WANT_MAX 20u
 
 /* Bytes that a reader does without, or the end of the text. */
 struct slack {
@@ -121,17 +125,36 @@ static int try_all(const struct vmdk *v, struct vmdk_piece piece, const char *va
     return 0;
 }
 
+/* Whether the text can become `want` bytes longer: only padding is behind it, and then its end. */
+static int may_grow(const struct vmdk *v, size_t want, bool *may, struct pl_err *e)
+{
+    const uint64_t len = v->descriptor.len;
+    uint8_t behind[WANT_MAX + 1];
+    size_t seen = want + 1;
+
+    *may = want <= WANT_MAX && (!v->text_room || pl_inside(len, want, v->text_room));
+    if (!*may)
+        return 0;
+    if (v->text_room)
+        seen = (size_t)PL_MIN(seen, v->text_room - len);
+    if (pl_storage_read_padded(v->file, v->text_off + len, behind, seen, e) < 0)
+        return -1;
+    *may = pl_is_zero(behind, seen);
+    return 0;
+}
+
 int vmdk_edit_plan(const struct vmdk *v, struct vmdk_piece piece, const char *value,
                    struct vmdk_edit *out, struct pl_err *e)
 {
     const struct vmdk_descriptor *d = &v->descriptor;
     const size_t want = strlen(value) - piece.len;
     const struct slack end = { .at = d->len };
-    const bool may_grow = want == 0 || !v->text_room || pl_inside(d->len, want, v->text_room);
+    bool at_end = true;
 
     *out = (struct vmdk_edit){ 0 };
     if ((want > 0 && try_all(v, piece, value, want, out, e) < 0) ||
-        (may_grow && !out->text && try_slack(v, piece, value, end, out, e) < 0)) {
+        (want > 0 && may_grow(v, want, &at_end, e) < 0) ||
+        (at_end && !out->text && try_slack(v, piece, value, end, out, e) < 0)) {
         vmdk_edit_free(out);
         return -1;
     }

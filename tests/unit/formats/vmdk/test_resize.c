@@ -122,6 +122,21 @@ static void growing_that_would_not_survive_a_crash_is_refused(void **state)
     vmdk_rig_end(&rig);
 }
 
+static void what_is_behind_the_text_stays_behind_it(void **state)
+{
+    static const char text[] = HEAD "RW 8 FLAT \"a\" 0\n\0RW 8 FLAT \"b\" 0\n";
+    struct vmdk_rig rig;
+
+    (void)state;
+    describe(&rig, "");
+    OK(pl_storage_write(rig.file[0].st, 0, text, sizeof text, &e));
+    OK(vmdk_rig_open(&rig, WRITE, &e));
+    assert_int_equal(rig.layer.size, 8 * 512);
+    FAILS(PL_E_UNSUPPORTED, "cannot be changed in one sector", resize(&rig, 10 * 512, &e));
+    OK(resize(&rig, 9 * 512, &e));
+    vmdk_rig_end(&rig);
+}
+
 static const struct refused_row {
     const char *lines;
     uint64_t size;
@@ -221,6 +236,7 @@ int main(void)
         cmocka_unit_test(the_last_extent_grows),
         cmocka_unit_test(descriptors_of_all_styles_can_say_a_larger_size),
         cmocka_unit_test(growing_that_would_not_survive_a_crash_is_refused),
+        cmocka_unit_test(what_is_behind_the_text_stays_behind_it),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(growing_survives_crashes),
         cmocka_unit_test(the_file_grows_before_the_descriptor),
