@@ -112,6 +112,9 @@ static inline bool vmdk_entry_points(const struct vmdk_sparse *s, uint32_t entry
 /* Reads and checks the header of a hosted sparse extent; with gdOffset "at the end" what the footer
  * says instead.  PL_E_FORMAT for another magic. */
 int vmdk_read_header(struct pl_storage *file, struct vmdk_header *out, struct pl_err *e) PL_CHECK;
+/* The header alone, also where a footer will take its place: a stream under way has none yet. */
+int vmdk_read_first_header(struct pl_storage *file, struct vmdk_header *out, struct pl_err *e)
+    PL_CHECK;
 /* The same for a COWD extent. */
 int vmdk_read_cowd_header(struct pl_storage *file, struct vmdk_cowd_header *out, struct pl_err *e)
     PL_CHECK;

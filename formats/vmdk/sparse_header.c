@@ -248,14 +248,19 @@ static int read_footer(struct pl_storage *file, struct vmdk_header *h, struct pl
     return 0;
 }
 
-int vmdk_read_header(struct pl_storage *file, struct vmdk_header *out, struct pl_err *e)
+int vmdk_read_first_header(struct pl_storage *file, struct vmdk_header *out, struct pl_err *e)
 {
     uint8_t raw[VMDK_HEADER_BYTES];
 
     if (read_raw(file, raw, sizeof raw, e) < 0)
         return -1;
     pl_fields_decode(vmdk_header_fields, raw, sizeof raw, out);
-    if (check_header(out, e) < 0)
+    return check_header(out, e);
+}
+
+int vmdk_read_header(struct pl_storage *file, struct vmdk_header *out, struct pl_err *e)
+{
+    if (vmdk_read_first_header(file, out, e) < 0)
         return -1;
     return out->gdOffset == VMDK_GD_AT_END ? read_footer(file, out, e) : 0;
 }

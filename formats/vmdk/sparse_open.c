@@ -47,7 +47,7 @@ int vmdk_sparse_descriptor_place(struct pl_storage *file, uint64_t *off, uint64_
 
     if (vmdk_read_magic(file, &magic, e) < 0 ||
         (magic != VMDK_COWD_MAGIC &&
-         (vmdk_read_header(file, &h, e) < 0 || descriptor_place(file, &h, &place, e) < 0)))
+         (vmdk_read_first_header(file, &h, e) < 0 || descriptor_place(file, &h, &place, e) < 0)))
         return -1;
     *off = place.off;
     *len = place.len;

@@ -22,7 +22,7 @@
 #include "tests/support/flaky.h"
 #include "tests/support/history.h"
 #include "tests/support/images.h"
-#include "tests/support/vmdk_rig.h"
+#include "tests/support/vmdk_disk_rig.h"
 
 #define TEXT_ROOM 2048u
 #define SECTORS_A 24u

@@ -15,7 +15,7 @@
 #include "core/base/checked.h"
 #include "tests/support/env.h"
 #include "tests/support/images.h"
-#include "tests/support/vmdk_rig.h"
+#include "tests/support/vmdk_disk_rig.h"
 
 #define STEPS 1500u
 #define ROOM (2 * PL_MIB)
