@@ -23,6 +23,11 @@
  * leave the longer window nothing to win, so there it takes a better search. */
 #define LEVEL_DEFAULT 1
 #define LEVEL_DEFAULT_SHORT 6
+
+/* In a zlib frame the peers write with the whole window (qemu-img's and VMware's streams), which 1
+ * does not match in size. */
+#define LEVEL_DEFAULT_ZLIB 5
+
 #define SHORT_UNIT (32 * 1024) /* bytes; shorter ones are short */
 
 struct deflate_state {
@@ -75,7 +80,7 @@ static struct libdeflate_compressor *packer_for(struct deflate_state *ds, size_t
 {
     bool is_short = len < SHORT_UNIT;
     struct libdeflate_compressor **packer = &ds->packer[is_short];
-    int level = is_short ? LEVEL_DEFAULT_SHORT : LEVEL_DEFAULT;
+    int level = is_short ? LEVEL_DEFAULT_SHORT : ds->base.codec->level_default;
 
     if (!*packer)
         *packer = libdeflate_alloc_compressor(ds->base.level ? ds->base.level : level);
@@ -215,4 +220,4 @@ static const struct pl_codec_ops deflate_ops = {
 };
 
 const struct pl_codec pl_codec_deflate = { "deflate", 1, LEVEL_DEFAULT, 12, &deflate_ops };
-const struct pl_codec pl_codec_zlib = { "zlib", 1, LEVEL_DEFAULT, 12, &deflate_ops };
+const struct pl_codec pl_codec_zlib = { "zlib", 1, LEVEL_DEFAULT_ZLIB, 12, &deflate_ops };
