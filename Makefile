@@ -48,7 +48,7 @@ obj = $(patsubst %.c,$(O)/obj/%.o,$(1))
 bin = $(patsubst %.c,$(O)/%,$(1))
 
 # ---- flags ---------------------------------------------------------------------------------------
-lib_pkgs  := libdeflate zlib libzstd libcrypto uuid jansson
+lib_pkgs  := libdeflate zlib libzstd libcrypto uuid jansson libxml-2.0 libarchive
 test_pkgs := cmocka
 
 # Targets that compile nothing work without the libraries.

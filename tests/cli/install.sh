@@ -53,7 +53,8 @@ build_example() { # FILE NAME
 build_static() { # FILE NAME
     # shellcheck disable=SC2046 # words
     cc -std=gnu17 -I"$usr/include" -o "$2-static" "$1" "$lib/libplatter.a" -pthread \
-        $(env -u PKG_CONFIG_SYSROOT_DIR pkg-config --libs libdeflate zlib libzstd libcrypto uuid jansson)
+        $(env -u PKG_CONFIG_SYSROOT_DIR pkg-config --libs libdeflate zlib libzstd libcrypto uuid \
+            jansson libxml-2.0 libarchive)
 }
 run_example() { # FILE NAME
     local words
