@@ -12,15 +12,16 @@
 #define SPOOL_PIECE (1u << 20)
 
 /* It has a name for messages but no path: names in an image that comes this way lead nowhere. */
-static int as_stdin(int fd, bool writable, struct pl_storage **out, struct pl_err *e)
+static int without_path(int fd, const char *name, bool writable, struct pl_storage **out,
+                        struct pl_err *e)
 {
-    if (pl_file_storage(fd, "standard input", writable, out, e) < 0)
+    if (pl_file_storage(fd, name, writable, out, e) < 0)
         return -1;
     free(pl_take((*out)->path));
     return 0;
 }
 
-static int nameless_file(struct pl_storage **out, struct pl_err *e)
+int pl_spool_file(const char *name, struct pl_storage **out, struct pl_err *e)
 {
     const char *dir = getenv("TMPDIR");
     int fd;
@@ -29,10 +30,10 @@ static int nameless_file(struct pl_storage **out, struct pl_err *e)
         dir = "/var/tmp";
     fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0) {
-        pl_fail_sys(e, errno, "%s: making a temporary file for standard input", dir);
+        pl_fail_sys(e, errno, "%s: making a temporary file for %s", dir, name);
         return pl_hint(e, "TMPDIR names another folder");
     }
-    return as_stdin(fd, true, out, e);
+    return without_path(fd, name, true, out, e);
 }
 
 /* As much as there is, up to SPOOL_PIECE; 0 at the end. */
@@ -80,9 +81,9 @@ int pl_spool_stdin(struct pl_storage **out, struct pl_err *e)
 
         if (fd < 0)
             return pl_fail_sys(e, errno, "standard input");
-        return as_stdin(fd, false, out, e);
+        return without_path(fd, "standard input", false, out, e);
     }
-    if (nameless_file(&spool, e) < 0)
+    if (pl_spool_file("standard input", &spool, e) < 0)
         return -1;
     if (copy_stdin(spool, e) < 0) {
         pl_storage_close(spool, NULL);
