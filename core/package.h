@@ -16,17 +16,17 @@
 
 /* One virtual disk as the package describes it.  Texts live as long as the open package. */
 struct pl_package_disk {
-    const char *id;               /* the package's own name for it, unique among its disks */
-    const char *name;             /* the file that holds it; null: an empty disk without a file */
-    uint64_t capacity;            /* virtual size in bytes; 0: not said */
-    uint64_t file_size;           /* bytes of that file as stored; 0: not said */
-    const char *format;           /* the driver that the stated format suggests: the content decides;
+    const char *id;          /* the package's own name for it, unique among its disks */
+    const char *name;        /* the file that holds it; null: an empty disk without a file */
+    uint64_t capacity;       /* virtual size in bytes; 0: not said */
+    uint64_t file_size;      /* bytes of that file as stored; 0: not said */
+    const char *format;      /* the driver that the stated format suggests: the content decides;
                                      null: not said */
-    const char *compression;      /* of the file as a whole: "gzip"; null: none */
-    uint64_t chunk_size;          /* the file is cut into pieces of that many bytes; 0: it is not */
-    const char *parent_id;        /* the disk it holds the differences to; null: none */
-    const char *system;           /* the virtual machine that uses it; null: none does */
-    const char *controller;       /* "ide", "scsi", "sata" or "nvme"; null: not said */
+    const char *compression; /* of the file as a whole: "gzip"; null: none */
+    uint64_t chunk_size;     /* the file is cut into pieces of that many bytes; 0: it is not */
+    const char *parent_id;   /* the disk it holds the differences to; null: none */
+    const char *system;      /* the virtual machine that uses it; null: none does */
+    const char *controller;  /* "ide", "scsi", "sata" or "nvme"; null: not said */
     const char *controller_model; /* as the package calls it, e.g. "lsilogic"; null: not said */
     uint32_t controller_number;   /* among the controllers of this kind, from 0 */
     const char *address;          /* on the controller; null: not said */
@@ -37,15 +37,16 @@ struct pl_package_open_args {
     struct pl_storage *authorities; /* certificates (PEM) that may have signed it; null: none */
     const struct pl_report *report; /* warnings while opening; may be null */
     /* Opens a file that the package names, for reading, by the opener's policy; relative to the
-     * package's folder.  The storage is the driver's.  May be called until the package is closed. */
+     * package's folder.  The storage is the driver's.  May be called until the package is
+     * closed. */
     int (*open_file)(const struct pl_package_open_args *args, const char *name,
                      struct pl_storage **out, struct pl_err *e);
     void *ctx; /* of open_file */
 };
 
 struct pl_package_create_args {
-    struct pl_storage *file;   /* empty; stays the caller's */
-    const char *name;          /* the machine's name when the options give none: a file name without
+    struct pl_storage *file; /* empty; stays the caller's */
+    const char *name;        /* the machine's name when the options give none: a file name without
                                   its ending */
     const uint64_t *capacities; /* the virtual size of each disk in bytes */
     size_t disk_count;
