@@ -21,6 +21,7 @@ const char *ovf_controller_kind(const struct ovf_item *item);
 int ovf_disks_find(const struct ovf_envelope *envelope, struct ovf_disks *disks, struct pl_err *e)
     PL_CHECK;
 
+/* Frees what it holds, not itself. */
 void ovf_disks_free(struct ovf_disks *disks);
 
 /* The content of the disk's file: its chunks joined, unpacked when it is compressed (to about its

@@ -72,8 +72,8 @@ struct ovf_envelope {
     struct _xmlDict *texts;
 };
 
-/* Reads a descriptor of `len` bytes.  PL_E_FORMAT: the root is no Envelope of a known namespace;
- * PL_E_CORRUPT, PL_E_LIMIT, PL_E_NOMEM. */
+/* Reads a descriptor of `len` bytes with a zero behind them.  PL_E_FORMAT: the root is no Envelope
+ * of a known namespace; PL_E_CORRUPT, PL_E_LIMIT, PL_E_NOMEM. */
 int ovf_envelope_parse(const char *text, size_t len, struct ovf_envelope **out, struct pl_err *e)
     PL_CHECK;
 

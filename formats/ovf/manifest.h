@@ -39,6 +39,7 @@ struct ovf_manifest {
 int ovf_manifest_parse(const char *text, size_t len, struct ovf_manifest *manifest,
                        struct pl_err *e) PL_CHECK;
 
+/* Frees what it holds, not itself. */
 void ovf_manifest_free(struct ovf_manifest *manifest);
 
 /* Whether it has a digest of that file. */

@@ -80,13 +80,13 @@ void ovf_members_free(struct ovf_members *members)
     free(members->descriptor);
 }
 
-/* "archive.ova:disk.vmdk" says more than the range of the window. */
+/* "archive.ova/disk.vmdk" says more than the range of the window. */
 static int name_after(struct pl_storage *window, const struct pl_storage *archive, const char *name,
                       struct pl_err *e)
 {
     char *own;
 
-    if (asprintf(&own, "%s:%s", archive->name, name) < 0)
+    if (asprintf(&own, "%s/%s", archive->name, name) < 0)
         return pl_fail(e, PL_E_NOMEM, "%s: no memory for its name", name);
     free(window->name);
     window->name = own;

@@ -38,6 +38,7 @@ int ovf_members_of_archive(const struct pl_package_open_args *args, struct ovf_m
 int ovf_members_beside(const struct pl_package_open_args *args, struct ovf_members *members,
                        struct pl_err *e) PL_CHECK;
 
+/* Frees what it holds, not itself. */
 void ovf_members_free(struct ovf_members *members);
 
 /* Opens the file `name`, which is relative to the descriptor, as the descriptor or manifest says

@@ -7,6 +7,8 @@
 
 #include "core/base/scope.h"
 #include "formats/ovf/cert.h"
+#include "formats/ovf/machine.h"
+#include "formats/ovf/ova_write.h"
 #include "formats/ovf/tar_index.h"
 #include "formats/ovf/xml.h"
 
@@ -178,6 +180,13 @@ const struct pl_package_driver pl_ova = {
     .verify = ovf_verify,
     .facts = ovf_facts,
     .close = package_close,
+    .create_options = ovf_machine_options,
+    .disk_format = "vmdk",
+    .disk_options = "subformat=streamOptimized,adapter_type=lsilogic",
+    .begin = ova_begin,
+    .disk_storage = ova_disk_storage,
+    .finish = ova_finish,
+    .abandon = ova_abandon,
 };
 
 const struct pl_package_driver pl_ovf = {

@@ -15,8 +15,9 @@ struct ovf_package {
     char *signer; /* whom the certificate names; null: there is none, or it cannot be read */
 };
 
-/* Slots of pl_package_driver. */
+/* Slot verify of pl_package_driver. */
 int ovf_verify(void *state, size_t disk, const struct pl_report *report, struct pl_err *e) PL_CHECK;
+/* Slot facts. */
 int ovf_facts(void *state, struct pl_fact *facts, struct pl_err *e) PL_CHECK;
 
 /* The text of the file beside the descriptor with that ending, of at most `max` bytes, and its

@@ -9,6 +9,7 @@
 int ovf_tar_list(struct pl_storage *archive, struct ovf_member **list, size_t *count,
                  struct pl_err *e) PL_CHECK;
 
+/* Frees the list and its names. */
 void ovf_tar_list_free(struct ovf_member *list, size_t count);
 
 /* Whether these first bytes of a file are a tar archive with a descriptor among the members that

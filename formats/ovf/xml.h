@@ -11,10 +11,10 @@
 
 /* Descriptors of real appliances are below 1 MiB; VMware's own limit is not published. */
 #define OVF_XML_BYTES_MAX (4u << 20)
-/* A virtual system in a collection in a collection needs about ten. */
-#define OVF_XML_DEPTH_MAX 64
-/* Bounds the tree in memory: some 200 bytes an element. */
-#define OVF_XML_ELEMENTS_MAX 65536
+/* Bound the tree in memory, some 200 bytes for an element or attribute, and the time that it takes;
+ * the largest appliances have some ten thousand of each.  libxml2 bounds the depth (256). */
+#define OVF_XML_TAGS_MAX 131072
+#define OVF_XML_ATTRIBUTES_MAX 65536
 
 /* Namespaces by what they are for, all versions of each. */
 enum ovf_space {
@@ -23,8 +23,8 @@ enum ovf_space {
     OVF_VMWARE,
 };
 
-/* Parses `len` bytes.  PL_E_LIMIT beyond the bounds above; PL_E_CORRUPT: not well-formed, or with a
- * document type declaration.  *out is freed by xmlFreeDoc. */
+/* Parses `len` bytes with a zero behind them.  PL_E_LIMIT beyond the bounds above; PL_E_CORRUPT:
+ * not well-formed, in UTF-16, or with a document type declaration.  *out is freed by xmlFreeDoc. */
 int ovf_xml_parse(const char *text, size_t len, xmlDoc **out, struct pl_err *e) PL_CHECK;
 
 /* Whether the node is an element of that space and local name (null: any name). */

@@ -346,13 +346,16 @@ static void size_depth_and_number_are_bounded(void **state)
     char *text = repeated(ENVELOPE_1, "<a>", 100, "");
 
     (void)state;
-    refuses(PL_E_CORRUPT, "nested deeper than 64", text);
+    refuses(PL_E_CORRUPT, "well-formed", text);
     free(text);
-    text = repeated(ENVELOPE_1, "<a>", 200000, "");
-    refuses(PL_E_CORRUPT, "nested deeper than 64", text);
+    text = repeated(ENVELOPE_1, "<a>", 100000, "");
+    refuses(PL_E_CORRUPT, "Excessive depth", text);
     free(text);
-    text = repeated(ENVELOPE_1, "<a/>", 70000, "</Envelope>");
-    refuses(PL_E_CORRUPT, "more than 65536 elements", text);
+    text = repeated(ENVELOPE_1, "<a/>", 140000, "</Envelope>");
+    refuses(PL_E_LIMIT, "characters '<', more than the limit of 131072", text);
+    free(text);
+    text = repeated("<Envelope", " a=''", 70000, "/>");
+    refuses(PL_E_LIMIT, "characters '=', more than the limit of 65536", text);
     free(text);
     text = repeated(ENVELOPE_1, " ", (4u << 20) + 1, "</Envelope>");
     refuses(PL_E_LIMIT, "more than the limit of 4194304", text);
@@ -371,6 +374,28 @@ static void a_huge_attribute_is_only_text(void **state)
         ovf_envelope_free(envelope);
     }
     free(text);
+}
+
+static void the_encoding_is_seen_not_believed(void **state)
+{
+    static const char text[] =
+        "<?xml version=\"1.0\" encoding=\"UTF-7\"?>"
+        "<Envelope xmlns=\"http://schemas.dmtf.org/ovf/envelope/1\"><NetworkSection>"
+        "<Network name=\"+ADw-%s\"/></NetworkSection></Envelope>";
+    static const char *const names[][2] = { { "\xc3\xa4", "+ADw-\xc3\xa4" },
+                                            { "\xe4", "+ADw-\xc3\xa4" } };
+    struct ovf_envelope *envelope;
+    char *whole;
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(asprintf(&whole, text, names[i][0]) > 0);
+        OK(parse(whole, &envelope, &e));
+        assert_string_equal(envelope->networks[0], names[i][1]);
+        ovf_envelope_free(envelope);
+        free(whole);
+    }
+    FAILS(PL_E_CORRUPT, "zero byte", ovf_envelope_parse("\xff\xfe<\0a\0", 6, &envelope, &e));
 }
 
 static void lists_are_bounded(void **state)
@@ -456,6 +481,7 @@ int main(void)
         cmocka_unit_test(entities_are_never_expanded),
         cmocka_unit_test(size_depth_and_number_are_bounded),
         cmocka_unit_test(a_huge_attribute_is_only_text),
+        cmocka_unit_test(the_encoding_is_seen_not_believed),
         cmocka_unit_test(lists_are_bounded),
         cmocka_unit_test(other_xml_is_no_descriptor),
         cmocka_unit_test(contradictions_are_refused),
