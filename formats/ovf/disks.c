@@ -119,7 +119,7 @@ static int place_disk(const struct ovf_envelope *envelope, const struct ovf_syst
     }
     if (disk && !disk->system) {
         disk->system = system->name ? system->name : system->id ? system->id : "";
-        place_on_controller(envelope->items + system->first_item, system->item_count, item, disk);
+        place_on_controller(ovf_system_items(envelope, system), system->item_count, item, disk);
     }
     return 0;
 }
@@ -129,7 +129,7 @@ static int place_disks(const struct ovf_envelope *envelope, struct ovf_disks *di
 {
     for (size_t i = 0; i < envelope->system_count; i++) {
         const struct ovf_system *system = &envelope->systems[i];
-        const struct ovf_item *item = envelope->items + system->first_item;
+        const struct ovf_item *item = ovf_system_items(envelope, system);
 
         for (size_t left = system->item_count; left > 0; left--, item++)
             if (item->type == OVF_HARD_DISK && place_disk(envelope, system, item, disks, e) < 0)

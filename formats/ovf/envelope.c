@@ -318,6 +318,12 @@ void ovf_envelope_free(struct ovf_envelope *envelope)
     free(envelope);
 }
 
+const struct ovf_item *ovf_system_items(const struct ovf_envelope *envelope,
+                                        const struct ovf_system *system)
+{
+    return system->item_count > 0 ? &envelope->items[system->first_item] : NULL;
+}
+
 const struct ovf_file *ovf_envelope_file(const struct ovf_envelope *envelope, const char *id)
 {
     for (size_t i = 0; i < envelope->file_count; i++)

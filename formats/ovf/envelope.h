@@ -80,6 +80,10 @@ int ovf_envelope_parse(const char *text, size_t len, struct ovf_envelope **out, 
 /* Null is fine. */
 void ovf_envelope_free(struct ovf_envelope *envelope);
 
+/* The first of the machine's items; null: it has none. */
+const struct ovf_item *ovf_system_items(const struct ovf_envelope *envelope,
+                                        const struct ovf_system *system);
+
 /* The file of that id; null: none. */
 const struct ovf_file *ovf_envelope_file(const struct ovf_envelope *envelope, const char *id);
 

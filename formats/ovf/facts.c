@@ -76,7 +76,7 @@ static void machine_fact(struct pl_fact *machines, const struct ovf_envelope *en
     text_fact(machine, "os-id", system->os_id);
     text_fact(machine, "hardware", system->hardware);
     text_fact(machine, "firmware", system->firmware);
-    hardware_facts(machine, envelope->items + system->first_item, system->item_count);
+    hardware_facts(machine, ovf_system_items(envelope, system), system->item_count);
 }
 
 static void disk_fact(struct pl_fact *disks, const struct pl_package_disk *disk)

@@ -265,7 +265,7 @@ bool ovf_tar_probe(const uint8_t *head, size_t len)
 
             descriptor = name && ends_with(name, ".ovf");
             others = others || (name && may_be_in_ova(name));
-            foreign = foreign || (name && !may_be_in_ova(name) && name[strlen(name) - 1] != '/');
+            foreign = foreign || (name && !may_be_in_ova(name) && !ends_with(name, "/"));
         }
     archive_read_free(a);
     return descriptor || (others && !foreign);

@@ -274,6 +274,21 @@ static void machines_of_collections_and_the_default_configuration_count(void **s
     pl_storage_close(file, NULL);
 }
 
+static void a_machine_may_have_no_hardware(void **state)
+{
+    struct pl_storage *file;
+    void *package = open_text(ENVELOPE_1 "<VirtualSystem ovf:id=\"v\"/></Envelope>", &file);
+    const struct pl_package_disk *disks;
+    char *facts = facts_of(&pl_ovf, package);
+
+    (void)state;
+    HAS(facts, ".machines.0.name=v");
+    assert_int_equal(pl_ovf.disks(package, &disks), 0);
+    free(facts);
+    pl_ovf.close(package);
+    pl_storage_close(file, NULL);
+}
+
 static void units_are_products(void **state)
 {
     static const struct {
@@ -477,6 +492,7 @@ int main(void)
         cmocka_unit_test(virtualbox_s_descriptor_is_read),
         cmocka_unit_test(old_descriptors_are_read),
         cmocka_unit_test(machines_of_collections_and_the_default_configuration_count),
+        cmocka_unit_test(a_machine_may_have_no_hardware),
         cmocka_unit_test(units_are_products),
         cmocka_unit_test(entities_are_never_expanded),
         cmocka_unit_test(size_depth_and_number_are_bounded),

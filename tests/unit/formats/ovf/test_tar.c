@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "formats/ovf/tar_header.h"
 #include "tests/support/images.h"
 #include "tests/unit/formats/ovf/packages.h"
 
@@ -299,6 +300,19 @@ static void too_many_members_are_refused(void **state)
           open_package(&pl_ova, tar_end(tar), NULL, &package, &e));
 }
 
+static void a_member_without_a_name_is_refused(void **state)
+{
+    uint8_t bytes[2048] = { 0 };
+    struct pl_storage *file;
+    void *package;
+
+    (void)state;
+    assert_int_equal(ovf_tar_header("", 0, 0, bytes, NULL), 0);
+    assert_false(pl_ova.probe(bytes, sizeof bytes));
+    OK(pl_memory_storage(bytes, sizeof bytes, sizeof bytes, &file, &e));
+    FAILS(PL_E_CORRUPT, "", open_package(&pl_ova, file, NULL, &package, &e));
+}
+
 static void what_is_an_ova_shows_at_its_start(void **state)
 {
     struct tar *tar = tar_begin(ARCHIVE_FORMAT_TAR_PAX_INTERCHANGE);
@@ -342,6 +356,7 @@ int main(void)
         cmocka_unit_test(a_truncated_archive_is_refused),
         cmocka_unit_test(huge_sizes_are_refused),
         cmocka_unit_test(too_many_members_are_refused),
+        cmocka_unit_test(a_member_without_a_name_is_refused),
         cmocka_unit_test(what_is_an_ova_shows_at_its_start),
     };
 
