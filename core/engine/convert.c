@@ -182,7 +182,7 @@ static int digest(struct pl_convert_job *job, char hex[static 130], struct pl_er
     struct pl_disk written;
     int status;
 
-    if (job->sequential)
+    if (!job->readable)
         return pl_checksum_disk(&job->source, job->options->checksum, hex, job->options->report, e);
     if (pl_disk_init(&written, images, 1, e) < 0)
         return -1;
@@ -201,7 +201,7 @@ static int follow_up(struct pl_convert_job *job, struct pl_convert_target *targe
     if (options->bitmaps && pl_copy_bitmaps(job->source.images[0], job->target,
                                             options->skip_broken_bitmaps, options->report, e) < 0)
         return -1;
-    if ((options->verify || options->checksum) && !job->sequential &&
+    if ((options->verify || options->checksum) && job->readable &&
         pl_convert_reread_target(target, e) < 0)
         return -1;
     job->target = target->img;
@@ -229,7 +229,7 @@ static int check_request(struct pl_image *const *sources, size_t count,
 /* What only the open target tells, before hours of copying. */
 static int check_target(const struct pl_convert_job *job, struct pl_err *e)
 {
-    if (job->options->verify && job->sequential)
+    if (job->options->verify && !job->readable)
         return pl_fail(e, PL_E_INVALID, "a stream cannot be read again to verify it");
     return job->options->bitmaps ? pl_check_bitmaps_fit(job->source.images[0], job->target, e) : 0;
 }
@@ -240,6 +240,7 @@ static int convert_into(struct pl_convert_job *job, struct pl_convert_target *ta
     int status;
 
     job->target = target->img;
+    job->readable = !target->img->file->sequential || target->created.packer;
     status = prepare(job, e);
     if (status == 0)
         status = check_target(job, e);

@@ -74,7 +74,8 @@ struct pl_convert_job {
     bool pass_through;            /* compressed units are taken over where codec and size fit */
     bool reframe;                 /* ... or, where the codecs differ in their frame alone */
     bool share;                   /* data is copied by the host, unseen */
-    bool sequential;              /* the target is a stream: everything is written in order */
+    bool sequential;              /* the target is a stream: everything is written in order ... */
+    bool readable;                /* ... and it, or the package that it became, can be read again */
     bool reserve;                 /* room is made ahead of writes, at guest addresses (raw) ... */
     bool reserve_file;            /* ... or at the end of the file (other formats) */
     const struct pl_codec *codec; /* packs; null: no */
