@@ -191,6 +191,10 @@ struct vmdk_change {
 int vmdk_change_entries(struct vmdk_sparse *s, struct vmdk_change change, struct pl_err *e)
     PL_CHECK PL_NEEDS(&s->lock);
 
+/* Makes the tables for a grain, if they are missing. */
+int vmdk_make_missing_tables(struct vmdk_sparse *s, uint64_t grain, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&s->lock);
+
 /* ---- sparse_flush.c ---- */
 /* PL_E_INVALID for an extent that is open for reading only, PL_E_SYS for a broken one. */
 int vmdk_sparse_writable(const struct vmdk_sparse *s, struct pl_err *e) PL_CHECK;

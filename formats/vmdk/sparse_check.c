@@ -327,7 +327,7 @@ int vmdk_check_pass(struct vmdk_check *c, struct pl_err *e)
             return -1;
         pl_progress(c->report, i + 1, s->directory_entries);
     }
-    /* Where something could not be followed nobody knows what is lost; so in a stream of markers. */
+    /* Where something could not be followed nobody knows what is lost; nor between markers. */
     if (c->repair == PL_REPAIR_NONE && !s->compressed && !c->result.corruptions &&
         !c->result.check_errors)
         count_lost(c);

@@ -212,8 +212,8 @@ static int check_writable(const struct vmdk_sparse *s, struct pl_err *e)
     return 0;
 }
 
-/* A crash loses room at worst, and may leave the copies of the tables different: that stops nothing.
- */
+/* A crash loses room at worst, and may leave the copies of the tables different: no reason to
+ * stop. */
 static void note_unclean(struct vmdk_sparse *s, bool check_only)
 {
     s->was_unclean = s->cowd ? s->cowd_header.uncleanShutdown : s->header.uncleanShutdown;

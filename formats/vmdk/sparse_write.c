@@ -124,7 +124,9 @@ static int place_in_new_room(struct vmdk_sparse *s, const struct vmdk_entries *i
     if (whole_grains(s, out->at, &out->len, e) < 0)
         return -1;
     room = pl_round_up(out->len, s->grain_size);
-    if (vmdk_take_room(s, &out->off, &room, &out->zeroed, e) < 0)
+    /* A table lies in front of its grains, so that the file can be cut behind fewer of them. */
+    if (vmdk_make_missing_tables(s, out->at >> s->grain_bits, e) < 0 ||
+        vmdk_take_room(s, &out->off, &room, &out->zeroed, e) < 0)
         return -1;
     out->len = PL_MIN(out->len, room);
     out->fresh = true;
@@ -175,8 +177,8 @@ void vmdk_sparse_cancel(void *state, const struct pl_place *place)
 
 /* ---- zeros ---- */
 
-/* Makes the run of grains that begins with entry i zeros; *done grains.  `keep`: what has room keeps
- * it. */
+/* Makes the run of grains that begins with the first entry zeros; *done grains.  `keep`: what has
+ * room keeps it. */
 static int zero_run(struct vmdk_sparse *s, uint64_t grain, const struct vmdk_entries *io, bool keep,
                     uint32_t *done, struct pl_err *e) PL_NEEDS(&s->lock);
 static int zero_run(struct vmdk_sparse *s, uint64_t grain, const struct vmdk_entries *io, bool keep,

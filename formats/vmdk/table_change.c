@@ -86,6 +86,13 @@ static int find_tables(struct vmdk_sparse *s, struct part *part, struct pl_err *
     return make_tables(s, index, part->table, e);
 }
 
+int vmdk_make_missing_tables(struct vmdk_sparse *s, uint64_t grain, struct pl_err *e)
+{
+    struct part part = { .change = { .grain = grain, .entry = VMDK_ENTRY_ZEROED } };
+
+    return find_tables(s, &part, e);
+}
+
 /* The grain that an entry showed goes, unless the entry stays. */
 static int release(struct vmdk_sparse *s, uint32_t old, uint32_t new, uint64_t grain,
                    struct pl_err *e) PL_NEEDS(&s->lock);

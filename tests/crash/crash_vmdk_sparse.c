@@ -2,8 +2,8 @@
  *
  * As in crash_qcow2.c: after each change of the file, the file is taken as a crash could have left
  * it.  It must open, its tables must be sound (room may be lost, the copies of the tables may
- * differ), and every sector must hold what the last flush promised or something newer.  From some of
- * them the work goes on.
+ * differ), and every sector must hold what the last flush promised or something newer.  From some
+ * of them the work goes on.
  *
  * CRASH_SEED and CRASH_STEPS in the environment choose another run. */
 #include <errno.h>
@@ -366,7 +366,7 @@ static void crash_everywhere(struct run *r)
             uint8_t *bytes;
             size_t len;
 
-            /* All of a small disk; of a large one every instant with one file, each kind in turn. */
+            /* All of a small disk; of a large one every instant with one file, in turn. */
             if (r->shape->what.size > 512 * KIB && i != op % CUTS)
                 continue;
             pl_flaky_cut(r->rig.st, op, seed, &bytes, &len);
