@@ -20,6 +20,9 @@
 /* Reads of a slice that lost a race with a change before the lock is held for one. */
 #define RACES_MAX 4
 
+/* Places so far behind twice cBlocks are accepted: growing from very few blocks takes some. */
+#define STRAY_MAX 64
+
 /* A copy of consecutive entries. */
 struct view {
     uint64_t index; /* block of the first one */
@@ -50,7 +53,7 @@ bool vdi_place_inside(const struct vdi *v, uint64_t index, uint32_t place, uint6
     const uint64_t len = vdi_block_len(v, index);
 
     /* Some writers end the file with the last byte that the disk has. */
-    return place < 2 * (uint64_t)v->header.blocks &&
+    return place < 2 * (uint64_t)v->header.blocks + STRAY_MAX &&
            pl_inside(off, pl_round_down(len - 1, VDI_GEOMETRY_SECTOR) + 1, end);
 }
 
@@ -145,24 +148,24 @@ static int load_view(struct vdi *v, struct view *view, struct pl_err *e)
     return result;
 }
 
-/* How many entries of the view say the same as the first, at places that follow each other. */
-static uint32_t run_of(const struct vdi *v, const struct view *view)
+uint32_t vdi_run(const struct vdi *v, uint64_t index, const uint8_t *entries, uint32_t count,
+                 uint64_t end)
 {
-    const uint32_t first = load_le32(view->bytes);
+    const uint32_t first = load_le32(entries);
     const bool placed = vdi_is_place(first);
-    uint32_t count = 1;
+    uint32_t run = 1;
 
     if (placed && v->header.block_extra)
         return 1;
-    while (count < view->count) {
-        const uint32_t entry = load_le32(view->bytes + 4 * (size_t)count);
+    while (run < count) {
+        const uint32_t entry = load_le32(entries + 4 * (size_t)run);
 
-        if (entry != (placed ? first + count : first) ||
-            (placed && !vdi_place_inside(v, view->index + count, entry, view->end)))
+        if (entry != (placed ? first + run : first) ||
+            (placed && !vdi_place_inside(v, index + run, entry, end)))
             break;
-        count++;
+        run++;
     }
-    return count;
+    return run;
 }
 
 /* Blocks with a place: holes of the file in it are known to be zeros. */
@@ -191,6 +194,7 @@ int vdi_map(void *state, uint64_t at, uint64_t len, struct pl_extent *out, struc
     const uint64_t blocks = pl_div_up(inside + len, v->header.block_size);
     struct view view; /* not cleared: its bytes are many */
     uint32_t first;
+    uint64_t run;
 
     view.index = at >> v->block_bits;
     view.count = (uint32_t)PL_MIN(blocks, v->slice / 4);
@@ -203,7 +207,8 @@ int vdi_map(void *state, uint64_t at, uint64_t len, struct pl_extent *out, struc
             return -1;
         out->off = vdi_place_offset(v, first) + v->header.block_extra + inside;
     }
-    out->len = PL_MIN(len, ((uint64_t)run_of(v, &view) << v->block_bits) - inside);
+    run = vdi_run(v, view.index, view.bytes, view.count, view.end);
+    out->len = PL_MIN(len, (run << v->block_bits) - inside);
     return vdi_is_place(first) ? set_data(v, out, e) : 0;
 }
 

@@ -25,7 +25,10 @@ int vdi_sync(struct vdi *v, struct pl_err *e)
 
 int vdi_switch_header(struct vdi *v, struct pl_err *e)
 {
-    return vdi_sync(v, e) < 0 || vdi_write_header(v, e) < 0 || vdi_sync(v, e) < 0 ? -1 : 0;
+    if (vdi_sync(v, e) == 0 && vdi_write_header(v, e) == 0 && vdi_sync(v, e) == 0)
+        return 0;
+    v->broken = true; /* which of the two headers is on disk is not known */
+    return -1;
 }
 
 /* No block may be given room in an image whose map is wrong: a place that two blocks share could
@@ -37,12 +40,16 @@ static int look_at_map(struct vdi *v, struct pl_err *e) PL_NEEDS(&v->lock)
     if (vdi_scan(v, NULL, &found, e) < 0)
         return -1;
     v->header.allocated = (uint32_t)PL_MAX(v->header.allocated, found.end);
-    if (!found.outside && !found.shared)
-        return 0;
+    v->looked = !found.outside && !found.shared;
+    return v->looked ? 0 : vdi_refuse_map(&found, e);
+}
+
+int vdi_refuse_map(const struct vdi_findings *found, struct pl_err *e)
+{
     pl_fail(e, PL_E_CORRUPT,
             "block map: %" PRIu64 " blocks are past the end of the file and %" PRIu64
-            " are in the place of another one; it is not written to",
-            found.outside, found.shared);
+            " are in the place of another one; it is not changed",
+            found->outside, found->shared);
     return pl_hint(e, "run: platter check -r all");
 }
 
@@ -52,10 +59,10 @@ int vdi_begin_change(struct vdi *v, struct pl_err *e)
 
     if (vdi_check_writable(v, e) < 0)
         return -1;
+    if (!v->looked && look_at_map(v, e) < 0)
+        return -1;
     if (v->changed)
         return 0;
-    if (look_at_map(v, e) < 0)
-        return -1;
     if (!v->fresh) {
         pl_uuid_random(&uuid);
         pl_uuid_store_guid(v->header.modification_uuid, &uuid);

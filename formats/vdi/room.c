@@ -13,10 +13,10 @@
 /* A longer list of places that wait to be released causes a write-back. */
 #define FREED_MAX 4096
 
-void vdi_forget_room(struct vdi *v)
+void vdi_forget_room(struct vdi_room *room)
 {
-    free(v->room.used);
-    v->room = (struct vdi_room){ 0 };
+    free(room->used);
+    *room = (struct vdi_room){ 0 };
 }
 
 static bool is_used(const struct vdi_room *room, uint64_t place)
@@ -42,10 +42,8 @@ static int make_bits(struct vdi_room *room, uint64_t count, struct pl_err *e)
     return 0;
 }
 
-int vdi_mark_place(struct vdi *v, uint64_t place, bool *again, struct pl_err *e)
+int vdi_mark_place(struct vdi_room *room, uint64_t place, bool *again, struct pl_err *e)
 {
-    struct vdi_room *room = &v->room;
-
     *again = is_used(room, place);
     if (make_bits(room, place + 1, e) < 0)
         return -1;
@@ -93,7 +91,7 @@ static int mark_run(struct vdi *v, uint64_t place, uint64_t count, struct pl_err
     if (make_bits(&v->room, place + count, e) < 0)
         return -1;
     for (uint64_t i = 0; i < count; i++)
-        if (vdi_mark_place(v, place + i, &again, e) < 0)
+        if (vdi_mark_place(&v->room, place + i, &again, e) < 0)
             return -1;
     raise_end(v);
     return 0;

@@ -76,7 +76,7 @@ static int visit(void *ctx, uint64_t index, uint32_t entry, struct pl_err *e)
         tell_outside(s, index, entry);
         return 0;
     }
-    if (vdi_mark_place(s->v, entry, &again, e) < 0)
+    if (vdi_mark_place(&s->v->room, entry, &again, e) < 0)
         return -1;
     if (again) {
         tell_shared(s, index, entry);
@@ -106,7 +106,7 @@ int vdi_scan(struct vdi *v, const struct pl_report *tell, struct vdi_findings *o
     };
 
     *out = (struct vdi_findings){ 0 };
-    vdi_forget_room(v);
+    vdi_forget_room(&v->room);
     /* A map that was just written has nothing to tell, but for the blocks of a static image. */
     if (v->fresh && !v->changed && v->header.allocated == 0)
         return 0;

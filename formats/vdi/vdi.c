@@ -24,7 +24,7 @@ static void vdi_close(void *state)
     struct vdi *v = state;
 
     vdi_close_map(v);
-    vdi_forget_room(v);
+    vdi_forget_room(&v->room);
     free(v->freed);
     pl_lock_destroy(&v->lock);
     free(v);
@@ -118,9 +118,22 @@ extern const struct pl_driver pl_vdi;
 const struct pl_driver pl_vdi = {
     .name = "vdi",
     .spec = "VirtualBox, Storage/VDICore.h",
+    .create_options = vdi_create_options,
     .probe = vdi_probe,
     .open = vdi_open,
     .map = vdi_map,
     .close = vdi_close,
+    .allocate = vdi_allocate,
+    .link = vdi_link,
+    .cancel = vdi_cancel,
+    .zero = vdi_zero,
+    .discard = vdi_discard,
+    .flush = vdi_flush,
+    .finish = vdi_finish,
+    .create = vdi_create,
+    .resize = vdi_resize,
+    .compact = vdi_compact,
+    .check = vdi_check,
+    .measure = vdi_measure,
     .info = vdi_info,
 };

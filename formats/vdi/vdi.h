@@ -71,6 +71,7 @@ struct vdi {
     struct vdi_freed *freed; /* see step 4 */
     size_t freed_count, freed_room;
     uint64_t file_end; /* nothing at or after this byte offset of the file was ever used */
+    bool looked;       /* room is known, and the map good enough to be changed */
     bool changed;      /* the first change was told */
     bool header_dirty; /* cBlocksAllocated on disk is too low */
     bool broken;       /* a change failed half-way: refuse to change anything */
@@ -106,6 +107,10 @@ void vdi_close_map(struct vdi *v);
 int vdi_map(void *state, uint64_t at, uint64_t len, struct pl_extent *out, struct pl_err *e);
 /* Whether the entry points at a place. */
 bool vdi_is_place(uint32_t entry);
+/* How many of `count` entries, from that of block `index` on, say the same as the first: places
+ * that follow each other in front of `end`, or one mark. */
+uint32_t vdi_run(const struct vdi *v, uint64_t index, const uint8_t *entries, uint32_t count,
+                 uint64_t end);
 /* Byte offset of a place; its cbBlockExtra bytes come first. */
 uint64_t vdi_place_offset(const struct vdi *v, uint64_t place);
 /* Guest bytes of a block: all of it, but for the last one of the disk. */
@@ -159,11 +164,10 @@ int vdi_take_places(struct vdi *v, uint64_t want, uint64_t below, uint64_t *plac
 void vdi_give_places(struct vdi *v, uint64_t place, uint64_t count) PL_NEEDS(&v->lock);
 /* The lowest unused place, or room->end. */
 uint64_t vdi_lowest_unused(struct vdi *v) PL_NEEDS(&v->lock);
-/* Marks one as used; *again: it was.  Grows the bits up to cBlocks; PL_E_NOMEM. */
-int vdi_mark_place(struct vdi *v, uint64_t place, bool *again, struct pl_err *e)
-    PL_CHECK PL_NEEDS(&v->lock);
+/* Marks one as used; *again: it was.  PL_E_NOMEM. */
+int vdi_mark_place(struct vdi_room *room, uint64_t place, bool *again, struct pl_err *e) PL_CHECK;
 /* Forgets everything about places. */
-void vdi_forget_room(struct vdi *v);
+void vdi_forget_room(struct vdi_room *room);
 /* Remembers that the places lost their entry in memory; step 4 frees them. */
 int vdi_free_later(struct vdi *v, uint32_t place, uint32_t count, struct pl_err *e)
     PL_CHECK PL_NEEDS(&v->lock);
@@ -171,6 +175,8 @@ int vdi_free_later(struct vdi *v, uint32_t place, uint32_t count, struct pl_err 
 /* ---- flush.c ---- */
 /* PL_E_INVALID for an image opened for reading, PL_E_SYS for one that failed half-way. */
 int vdi_check_writable(const struct vdi *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* PL_E_CORRUPT: the map is too wrong to be changed. */
+int vdi_refuse_map(const struct vdi_findings *found, struct pl_err *e);
 /* What comes before every change: at the first one the map is looked at and the modification UUID
  * changes, on disk. */
 int vdi_begin_change(struct vdi *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
@@ -178,7 +184,7 @@ int vdi_begin_change(struct vdi *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock
 int vdi_write_back(struct vdi *v, bool sync_last, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* A sync that breaks the image when it fails. */
 int vdi_sync(struct vdi *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
-/* Writes the header between two syncs. */
+/* Writes the header between two syncs; breaks the image when that fails. */
 int vdi_switch_header(struct vdi *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* The driver's flush. */
 int vdi_flush(void *state, struct pl_err *e);
