@@ -79,12 +79,14 @@ struct pl_layer {
     bool packed_only;    /* it holds nothing but packed units, also where packing makes them larger;
                           they come once, in guest order */
     char *parent_name;   /* as the file says it; null: none.  Owned by the layer, freed by the core,
-                          as are the next three */
+                          as are the next four */
     char *parent_format; /* null: not said */
     char *identity;      /* what children know it by: words separated by blanks, such as
                               "cid:0123abcd uuid:..."; null: nothing */
     char *parent_identity; /* the word that the parent must have among its own; null: any parent.
                               With it and no parent_name the parent is looked for in the folder */
+    char *parent_revision; /* a word that the parent has too unless somebody wrote to it after the
+                              child was made, which earns a warning; null: not known */
     bool bitmaps;          /* it can hold persistent bitmaps */
     bool
         plain; /* the file's first bytes are the disk's, address for address: room can be made ahead */
@@ -137,6 +139,8 @@ struct pl_driver {
     const char *const *aliases;                  /* other names, null-terminated; or null */
     const char *spec;                            /* the specification it follows */
     const struct pl_option_help *create_options; /* what -o takes; ends with a row of nulls */
+    uint32_t block_size; /* bytes of a new image's blocks unless -o block_size= says otherwise; 0:
+                            -o cluster_size= is what says it, and 64 KiB are the default */
 
     /* Whether the file is of this format, by its magic: a broken file is still of its format.
      * null: only when asked for by name. */

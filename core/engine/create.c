@@ -69,6 +69,7 @@ int pl_create(const char *path, const struct pl_create_options *options, struct 
         return pl_fail(e, PL_E_INVALID, "%s: a size is needed", path);
     if (pl_new_image_begin(&image, path, &full, e) < 0)
         return -1;
+    full.unsafe_parent = true; /* nobody reads */
     /* what stands behind the data is written by who has it open */
     if (image.driver->finish && pl_new_image_open(&image, &full, false, e) < 0) {
         pl_new_image_abandon(&image);
@@ -107,14 +108,15 @@ int pl_measure(struct pl_image *img, const char *format, uint64_t size,
 {
     struct pl_measure_args args = { .size = img ? pl_size(img) : size, .options = options };
     PL_FREE struct pl_bitmap *bitmaps = NULL;
-    uint64_t unit = 64 * PL_KIB;
     const struct pl_driver *driver;
+    uint64_t unit;
 
     if (pl_driver_find(format, &driver, e) < 0)
         return -1;
     if (!driver->measure)
         return pl_fail(e, PL_E_UNSUPPORTED, "measuring is not supported by the format %s", format);
-    if (pl_options_size(options, "cluster_size", &unit, e) < 0)
+    unit = driver->block_size ? driver->block_size : 64 * PL_KIB;
+    if (pl_options_size(options, driver->block_size ? "block_size" : "cluster_size", &unit, e) < 0)
         return -1;
     if (img && count_data(img, pl_is_pow2(unit) ? unit : 64 * PL_KIB, &args.data_bytes, e) < 0)
         return -1;

@@ -40,6 +40,18 @@ static int check_identity(const struct pl_image *child, const struct pl_image *p
     return pl_hint(e, "the parent was changed or replaced after the child was made from it");
 }
 
+static void warn_of_changes(const struct pl_image *child, const struct pl_image *parent,
+                            const struct pl_report *report)
+{
+    const char *revision = child->layer.parent_revision;
+
+    if (revision && !has_identity(parent, revision))
+        pl_warn(report,
+                "%s: its parent %s was changed after it was made from it (no longer %s): its "
+                "content may be damaged",
+                child->path, parent->path, revision);
+}
+
 static int refuse_loop(const struct pl_image *youngest, const struct pl_image *child,
                        struct pl_storage *file, const char *name, struct pl_err *e)
 {
@@ -94,6 +106,7 @@ static int open_by_name(const struct search *s, const char *name, struct pl_err 
         pl_close(parent, NULL);
         return -1;
     }
+    warn_of_changes(child, parent, s->options->report);
     child->parent = parent;
     return 0;
 }

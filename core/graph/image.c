@@ -63,6 +63,7 @@ static void free_texts(struct pl_layer *layer)
     free(pl_take(layer->parent_format));
     free(pl_take(layer->identity));
     free(pl_take(layer->parent_identity));
+    free(pl_take(layer->parent_revision));
 }
 
 static int open_layer(struct pl_image *img, const struct pl_file_source *source,

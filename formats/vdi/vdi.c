@@ -51,7 +51,8 @@ static int set_identity(const struct vdi_header *h, struct pl_layer *layer, stru
 {
     if (add_word(&layer->identity, "uuid", h->image_uuid, e) < 0 ||
         add_word(&layer->identity, "modification", h->modification_uuid, e) < 0 ||
-        add_word(&layer->parent_identity, "uuid", h->parent_uuid, e) < 0)
+        add_word(&layer->parent_identity, "uuid", h->parent_uuid, e) < 0 ||
+        add_word(&layer->parent_revision, "modification", h->parent_modification_uuid, e) < 0)
         return -1;
     return 0;
 }
@@ -119,6 +120,7 @@ const struct pl_driver pl_vdi = {
     .name = "vdi",
     .spec = "VirtualBox, Storage/VDICore.h",
     .create_options = vdi_create_options,
+    .block_size = VDI_BLOCK_DEFAULT,
     .probe = vdi_probe,
     .open = vdi_open,
     .map = vdi_map,

@@ -34,6 +34,7 @@ static void free_texts(struct drive *d)
     free(d->layer.parent_format);
     free(d->layer.identity);
     free(d->layer.parent_identity);
+    free(d->layer.parent_revision);
     d->layer = (struct pl_layer){ 0 };
 }
 
