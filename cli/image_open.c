@@ -45,6 +45,14 @@ static void warn_of_planted_header(const struct pl_report *report, const struct 
                 pl_path(img), pl_format(img), pl_format(img));
 }
 
+/* Where content alone does not tell, a disk is raw: its guest could have written that. */
+static void warn_of_other_format(const struct pl_report *report, const struct pl_image *img)
+{
+    if (pl_format_perhaps(img))
+        pl_warn(report, "%s: taken for raw, but it could be %s; say -f %s if it is, or -f raw",
+                pl_path(img), pl_format_perhaps(img), pl_format_perhaps(img));
+}
+
 int image_open(struct cli *cli, const struct open_args *args, const char *path,
                struct pl_open_options options, struct pl_image **out, struct pl_err *e)
 {
@@ -61,6 +69,7 @@ int image_open(struct cli *cli, const struct open_args *args, const char *path,
     if (pl_open(path, &options, out, e) < 0)
         return -1;
     warn_of_planted_header(options.report, *out);
+    warn_of_other_format(options.report, *out);
     return 0;
 }
 

@@ -145,6 +145,9 @@ struct pl_driver {
     /* Whether the file is of this format, by its magic: a broken file is still of its format.
      * null: only when asked for by name. */
     bool (*probe)(const struct pl_probe *probe);
+    /* Whether a file that no probe claims could be of this format all the same: it is raw then, and
+     * the user is told.  null: never. */
+    bool (*perhaps)(const struct pl_probe *probe);
     int (*open)(const struct pl_open_args *args, struct pl_layer *layer, struct pl_err *e);
     /* Where guest [at, at + len) is: one run, clipped to len, at its start.  Inside the size. */
     int (*map)(void *state, uint64_t at, uint64_t len, struct pl_extent *out, struct pl_err *e);

@@ -42,6 +42,8 @@ static int find_format(struct pl_image *img, const char *format, struct pl_err *
     if (img->driver)
         return 0;
     img->guard_header = true;
+    if (pl_probe_perhaps(img->file, &img->perhaps, e) < 0)
+        return -1;
     return pl_driver_find("raw", &img->driver, e);
 }
 

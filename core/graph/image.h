@@ -60,6 +60,10 @@ PL_API const char *pl_format(const struct pl_image *img);
 /* Whether the format was found out from the content (true) or given (false). */
 PL_API bool pl_format_guessed(const struct pl_image *img);
 
+/* Of a file that was taken for raw: the format that it could have all the same if the user said so;
+ * null: none. */
+PL_API const char *pl_format_perhaps(const struct pl_image *img);
+
 /* The path as it was opened. */
 PL_API const char *pl_path(const struct pl_image *img);
 

@@ -28,6 +28,7 @@ struct pl_unpacker {
 struct pl_image {
     /* ---- constant after open, but for layer.size (pl_resize) ---- */
     const struct pl_driver *driver;
+    const struct pl_driver *perhaps; /* see pl_driver.perhaps; null: none */
     struct pl_layer layer;
     struct pl_storage *file; /* owned unless `borrowed` */
     bool borrowed;
@@ -95,6 +96,10 @@ struct pl_probe_change {
 /* The driver that claims the file, null: none does, so it is raw.  `change`: null, or as above. */
 int pl_probe_file(struct pl_storage *file, const struct pl_probe_change *change,
                   const struct pl_driver **driver, struct pl_err *e) PL_CHECK;
+
+/* The driver that the file could be of although none claims it, null: none. */
+int pl_probe_perhaps(struct pl_storage *file, const struct pl_driver **driver, struct pl_err *e)
+    PL_CHECK;
 
 /* Opens the parents that `img` names, all the way up.  On failure img is as before. */
 int pl_open_parents(struct pl_image *img, const struct pl_open_options *options, struct pl_err *e)

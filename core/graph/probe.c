@@ -22,28 +22,57 @@ static int read_changed(struct pl_storage *file, const struct pl_probe_change *c
     return 0;
 }
 
-int pl_probe_file(struct pl_storage *file, const struct pl_probe_change *change,
-                  const struct pl_driver **found, struct pl_err *e)
+/* What is known of a file, and the bytes that tell. */
+struct look {
+    uint8_t head[PL_PROBE_HEAD], tail[PL_PROBE_TAIL];
+    struct pl_probe probe;
+};
+
+static int look_at(struct pl_storage *file, const struct pl_probe_change *change, struct look *look,
+                   struct pl_err *e)
 {
     const uint64_t size = pl_storage_size(file);
     const char *slash = file->path ? strrchr(file->path, '/') : NULL;
-    uint8_t head[PL_PROBE_HEAD], tail[PL_PROBE_TAIL];
-    const struct pl_probe probe = {
-        .head = head,
-        .len = (size_t)PL_MIN(size, sizeof head),
-        .tail = size >= sizeof tail ? tail : NULL,
+
+    look->probe = (struct pl_probe){
+        .head = look->head,
+        .len = (size_t)PL_MIN(size, sizeof look->head),
+        .tail = size >= sizeof look->tail ? look->tail : NULL,
         .file_size = size,
         .name = slash        ? slash + 1
                 : file->path ? file->path
                              : "",
     };
+    if (read_changed(file, change, 0, look->head, sizeof look->head, e) < 0)
+        return -1;
+    if (!look->probe.tail)
+        return 0;
+    return read_changed(file, change, size - sizeof look->tail, look->tail, sizeof look->tail, e);
+}
+
+int pl_probe_file(struct pl_storage *file, const struct pl_probe_change *change,
+                  const struct pl_driver **found, struct pl_err *e)
+{
+    struct look look;
 
     *found = NULL;
-    if (read_changed(file, change, 0, head, sizeof head, e) < 0 ||
-        (probe.tail && read_changed(file, change, size - sizeof tail, tail, sizeof tail, e) < 0))
+    if (look_at(file, change, &look, e) < 0)
         return -1;
     for (const struct pl_driver *const *driver = pl_drivers; *driver && !*found; driver++)
-        if ((*driver)->probe && (*driver)->probe(&probe))
+        if ((*driver)->probe && (*driver)->probe(&look.probe))
+            *found = *driver;
+    return 0;
+}
+
+int pl_probe_perhaps(struct pl_storage *file, const struct pl_driver **found, struct pl_err *e)
+{
+    struct look look;
+
+    *found = NULL;
+    if (look_at(file, NULL, &look, e) < 0)
+        return -1;
+    for (const struct pl_driver *const *driver = pl_drivers; *driver && !*found; driver++)
+        if ((*driver)->perhaps && (*driver)->perhaps(&look.probe))
             *found = *driver;
     return 0;
 }

@@ -21,6 +21,11 @@ bool pl_format_guessed(const struct pl_image *img)
     return img->guessed;
 }
 
+const char *pl_format_perhaps(const struct pl_image *img)
+{
+    return img->perhaps ? img->perhaps->name : NULL;
+}
+
 const char *pl_path(const struct pl_image *img)
 {
     return img->path;

@@ -94,6 +94,7 @@ static inline void exercise_free_texts(struct pl_layer *layer)
     free(layer->parent_format);
     free(layer->identity);
     free(layer->parent_identity);
+    free(layer->parent_revision);
 }
 
 /* Opens the image in `file`; 0, or -1 as most inputs do. */

@@ -93,6 +93,7 @@ static inline void close_layer(const struct pl_driver *driver, struct pl_layer *
     free(layer->parent_format);
     free(layer->identity);
     free(layer->parent_identity);
+    free(layer->parent_revision);
 }
 
 /* Runs a shell command; its output goes nowhere.  Its exit status. */
