@@ -1,5 +1,5 @@
 /* fixed.c - fixed disks: the file is the disk, with a footer behind it. */
-#include "formats/vhd/vhd.h"
+#include "formats/vhd/change.h"
 
 int vhd_fixed_map(struct vhd *v, uint64_t at, uint64_t len, struct pl_extent *out, struct pl_err *e)
 {
@@ -15,4 +15,14 @@ int vhd_fixed_map(struct vhd *v, uint64_t at, uint64_t len, struct pl_extent *ou
         .off = at,
     };
     return 0;
+}
+
+int vhd_finish(void *state, struct pl_err *e)
+{
+    struct vhd *v = state;
+
+    PL_LOCKED(&v->lock);
+    if (!v->file->sequential)
+        return 0;
+    return vhd_write_footer(v, v->footer_at, e);
 }

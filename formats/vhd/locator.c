@@ -5,11 +5,13 @@
  * folder too.  A name that is relative to the child's folder is worth more than an absolute one, which
  * ends with a move to another host. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/base/bytes.h"
 #include "core/base/scope.h"
+#include "formats/vhd/create.h"
 #include "formats/vhd/utf16.h"
 #include "formats/vhd/vhd.h"
 
@@ -165,4 +167,69 @@ int vhd_read_parent_name(struct vhd *v, char **name, struct pl_err *e)
     if (!*name)
         *name = header_name(v);
     return 0;
+}
+
+/* ---- of a new child ---- */
+
+/* `text` in UTF-16, little endian; *data is the caller's. */
+static int encode(const char *text, uint8_t **data, uint32_t *len, struct pl_err *e)
+{
+    const size_t bytes = vhd_utf16_of_text(text, NULL, 0, false);
+
+    if (bytes > VHD_LOCATOR_DATA_MAX)
+        return pl_fail(e, PL_E_LIMIT, "the backing file's name is too long for a VHD");
+    *data = malloc(bytes);
+    if (!*data)
+        return pl_fail(e, PL_E_NOMEM, "no memory for a parent locator");
+    *len = (uint32_t)vhd_utf16_of_text(text, *data, bytes, false);
+    return 0;
+}
+
+/* The name as Windows writes it: ".\\FOLDER\\FILE" where it is relative.  Null: no memory. */
+static char *windows_name(const char *name, bool relative)
+{
+    char *text;
+
+    if (asprintf(&text, "%s%s", relative ? "./" : "", name) < 0)
+        return NULL;
+    for (char *at = text; *at; at++)
+        if (*at == '/')
+            *at = '\\';
+    return text;
+}
+
+/* Whether what is read back from the data leads to the same file. */
+static bool comes_back(const char *name, const uint8_t *data, uint32_t len)
+{
+    static const struct platform windows = { "W2ru", UTF16 };
+    PL_FREE char *text = decode(&windows, data, len);
+
+    return text && strcmp(text, name) == 0;
+}
+
+int vhd_encode_parent_name(const char *name, struct vhd_header *header, struct vhd_parent_name *out,
+                           struct pl_err *e)
+{
+    const bool relative = *name != '/';
+    PL_FREE char *plain = NULL, *dotted = NULL;
+    int result;
+
+    while (strncmp(name, "./", 2) == 0)
+        name += 2;
+    plain = windows_name(name, false);
+    dotted = windows_name(name, true);
+    if (!plain || !dotted)
+        return pl_fail(e, PL_E_NOMEM, "no memory for a parent locator");
+    vhd_utf16_of_text(plain, header->parent_unicode_name, VHD_NAME_BYTES - 2, true);
+    result = encode(plain, &out->absolute, &out->absolute_len, e);
+    if (result == 0 && relative)
+        result = encode(dotted, &out->relative, &out->relative_len, e);
+    if (result == 0 && !comes_back(name, out->absolute, out->absolute_len))
+        result = pl_fail(e, PL_E_UNSUPPORTED, "a VHD cannot hold the name '%s' of its backing file",
+                         name);
+    if (result == 0)
+        return 0;
+    free(pl_take(out->absolute));
+    free(pl_take(out->relative));
+    return -1;
 }

@@ -6,7 +6,8 @@
 #include <strings.h>
 
 #include "core/base/scope.h"
-#include "formats/vhd/vhd.h"
+#include "formats/vhd/change.h"
+#include "formats/vhd/create.h"
 
 /* Bitmaps kept: those of 8 GiB in blocks of 2 MiB. */
 #define CACHE_BYTES_DEFAULT (2u << 20)
@@ -55,6 +56,7 @@ static void vhd_close(void *state)
     free(v->bat_dirty);
     free(v->free);
     free(v->pending);
+    free(v->new_bitmap);
     free(v);
 }
 
@@ -154,12 +156,25 @@ static int read_file(struct vhd *v, const struct pl_open_args *args, struct pl_l
     return set_identity(v, layer, e);
 }
 
+/* A fixed disk that goes through a pipe: nothing can be read back, its creation tells what it is. */
+static int open_pipe(struct vhd *v, const struct pl_create_args *created, struct pl_err *e)
+{
+    struct vhd_request request;
+
+    if (!created)
+        return pl_fail(e, PL_E_UNSUPPORTED, "a pipe cannot be read as a VHD image");
+    if (vhd_read_request(created->options, created->size, false, &request, e) < 0)
+        return -1;
+    vhd_new_footer(created, &request, &v->footer);
+    v->fixed = true;
+    v->size = v->footer_at = request.size;
+    return 0;
+}
+
 static int vhd_open(const struct pl_open_args *args, struct pl_layer *layer, struct pl_err *e)
 {
     struct vhd *v;
 
-    if (args->file->sequential)
-        return pl_fail(e, PL_E_UNSUPPORTED, "a pipe cannot be read as a VHD image");
     v = calloc(1, sizeof *v);
     if (!v)
         return pl_fail(e, PL_E_NOMEM, "no memory to open it");
@@ -168,7 +183,8 @@ static int vhd_open(const struct pl_open_args *args, struct pl_layer *layer, str
     v->report = args->report;
     v->writable = args->writable;
     *layer = (struct pl_layer){ 0 };
-    if (read_file(v, args, layer, e) < 0) {
+    if (args->file->sequential ? open_pipe(v, args->created, e) < 0
+                               : read_file(v, args, layer, e) < 0) {
         vhd_close(v);
         return -1;
     }
@@ -193,5 +209,14 @@ const struct pl_driver pl_vhd = {
     .open = vhd_open,
     .map = vhd_map,
     .close = vhd_close,
+    .allocate = vhd_allocate,
+    .link = vhd_link,
+    .zero = vhd_zero,
+    .discard = vhd_discard,
+    .flush = vhd_flush,
+    .finish = vhd_finish,
+    .create_options = vhd_create_options,
+    .create = vhd_create,
+    .measure = vhd_measure,
     .info = vhd_info,
 };

@@ -14,7 +14,7 @@
  *   footer.c, header.c, locator.c   metadata        create.c, measure.c, facts.c
  *   bat.c, map.c, fixed.c           look-up         resize.c, compact.c
  *   write.c, zero.c                 allocate, link  check.c, repair.c
- *   flush.c                         order on disk
+ *   prepare.c, flush.c              order on disk
  *
  * Order on disk.  A block is made by allocate and shows nothing yet: its bits are clear, or its
  * data are zeros.  Steps, each with a sync before it:
@@ -49,7 +49,6 @@ struct vhd {
     const struct pl_report *report;
     bool writable, fixed;
     bool has_parent;      /* a differencing disk */
-    bool unreadable;      /* fixed, on a pipe: nothing was written yet that could be read */
     uint32_t block_size;  /* guest bytes, a power of two */
     uint32_t block_bits;  /* log2 of that */
     uint32_t bitmap_size; /* bytes of a block's sector bitmap: whole sectors */
@@ -70,6 +69,8 @@ struct vhd {
     uint8_t *bat_dirty;             /* one byte for each sector of the BAT; null: read-only */
     struct pl_table_cache *bitmaps; /* slices of one sector */
     uint64_t end;      /* no block and nothing else lies at or behind this byte offset */
+    uint64_t zero_from;  /* from here to the footer the file holds zeros */
+    uint8_t *new_bitmap; /* the bitmap of a new block; constant once begun */
     uint32_t *free;    /* sectors at which there is room for a block, ready for use ... */
     uint32_t *pending; /* ... and those that become free at the next write-back */
     size_t free_count, pending_count;

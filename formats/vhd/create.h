@@ -1,0 +1,40 @@
+/* create.h - what a new VHD shall be like. */
+#ifndef PL_FORMATS_VHD_CREATE_H
+#define PL_FORMATS_VHD_CREATE_H
+
+#include "formats/vhd/vhd.h"
+
+/* The options of one, checked, and the size that they lead to. */
+struct vhd_request {
+    bool fixed;
+    bool geometry; /* force_size=off: the size is that of a geometry, as qemu-img makes it */
+    uint32_t block_size;
+    uint64_t size; /* bytes, whole sectors */
+};
+
+/* Reads the options for a disk of `size` bytes.  PL_E_INVALID, PL_E_LIMIT. */
+int vhd_read_request(const struct pl_options *options, uint64_t size, bool has_parent,
+                     struct vhd_request *request, struct pl_err *e) PL_CHECK;
+
+/* The footer for that request.  `parent_identity`: null, or what args has. */
+void vhd_new_footer(const struct pl_create_args *args, const struct vhd_request *request,
+                    struct vhd_footer *footer);
+
+/* Bytes before the first block, without parent locators, and those of the whole file without its
+ * footer if all blocks exist. */
+void vhd_plan(const struct vhd_request *request, uint64_t *before, uint64_t *all);
+
+/* PL_E_LIMIT, with what to do, for a disk or a file that is too large. */
+int vhd_check_size(const struct vhd_request *request, struct pl_err *e) PL_CHECK;
+
+/* ---- locator.c ---- */
+/* What a new child says about its parent. */
+struct vhd_parent_name {
+    uint8_t *relative, *absolute; /* data of the locators W2ru (null: none) and W2ku, owned */
+    uint32_t relative_len, absolute_len;
+};
+/* Encodes `name` for Windows, and into the header.  PL_E_UNSUPPORTED where it cannot be. */
+int vhd_encode_parent_name(const char *name, struct vhd_header *header, struct vhd_parent_name *out,
+                           struct pl_err *e) PL_CHECK;
+
+#endif
