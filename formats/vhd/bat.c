@@ -37,17 +37,17 @@ static uint64_t data_needed(const struct vhd *v, uint64_t index)
                                                  : v->block_size;
 }
 
+const char vhd_past_end[] = "the end of the file";
+
 const char *vhd_bad_place(const struct vhd *v, uint64_t index, uint32_t sector)
 {
     const uint64_t off = (uint64_t)sector * VHD_SECTOR;
     const uint64_t len = v->bitmap_size + data_needed(v, index);
 
-    if (!pl_inside(off, len, v->footer_at))
-        return "the end of the file";
     for (unsigned i = 0; i < v->own_count; i++)
         if (off < v->own[i].off + v->own[i].len && v->own[i].off < off + len)
             return v->own[i].what;
-    return NULL;
+    return pl_inside(off, len, v->footer_at) ? NULL : vhd_past_end;
 }
 
 int vhd_place(const struct vhd *v, uint64_t index, uint64_t *off, struct pl_err *e)

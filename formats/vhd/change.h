@@ -32,6 +32,8 @@ int vhd_check_writable(const struct vhd *v, struct pl_err *e) PL_CHECK;
 /* All blocks that the BAT names, by their place in the file; the caller frees the list. */
 int vhd_sorted_blocks(const struct vhd *v, struct vhd_block **list, size_t *count, struct pl_err *e)
     PL_CHECK PL_NEEDS(&v->lock);
+/* Writes the footer and its copy where they are not good. */
+int vhd_mend_footers(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* The end of the last thing before the footer. */
 uint64_t vhd_end_of_blocks(const struct vhd *v) PL_NEEDS(&v->lock);
 
@@ -74,7 +76,16 @@ int vhd_zero(void *state, uint64_t at, uint64_t len, bool unmap, struct pl_err *
 /* The driver's discard. */
 int vhd_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e);
 
-/* ---- create.c, finish.c, measure.c, resize.c, compact.c, check.c: the driver's slots ---- */
+/* ---- resize.c ---- */
+/* Writes the header anew, but for its second half: locators stay. */
+int vhd_write_header(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+
+/* ---- compact.c ---- */
+/* Gives up blocks that say nothing, moves the last ones into gaps, and cuts the file. */
+int vhd_close_gaps(struct vhd *v, const struct pl_report *report, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+
+/* ---- create.c, fixed.c, measure.c, resize.c, compact.c, check.c: the driver's slots ---- */
 /* What -o takes. */
 extern const struct pl_option_help vhd_create_options[];
 /* Writes a new image; of one for a pipe it only checks the arguments. */

@@ -14,10 +14,6 @@
 #include "core/base/scope.h"
 #include "formats/vhd/change.h"
 
-/* "qemu-img with force_size": the current size counts. */
-#define CREATOR_EXACT "qem2"
-/* "qemu-img": the geometry counts. */
-#define CREATOR_GEOMETRY "qemu"
 #define CREATOR_VERSION UINT32_C(0x00050003)
 #define HOST_WINDOWS "Wi2k"
 
@@ -86,15 +82,14 @@ static uint64_t round_to_geometry(uint64_t size)
 
 int vhd_check_size(const struct vhd_request *r, struct pl_err *e)
 {
-    uint64_t before, all;
+    const uint64_t blocks = pl_div_up(r->size, r->block_size);
 
     if (r->size > VHD_SIZE_MAX) {
         pl_fail(e, PL_E_LIMIT, "a disk of %" PRIu64 " bytes; a VHD holds up to 2040 GiB", r->size);
         return pl_hint(e, "VHDX (-O vhdx) holds up to 64 TiB");
     }
-    vhd_plan(r, &before, &all);
     if (!r->fixed &&
-        (all / VHD_SECTOR >= VHD_UNUSED || pl_div_up(r->size, r->block_size) > VHD_ENTRIES_MAX)) {
+        (blocks > VHD_ENTRIES_MAX || vhd_file_bytes(r, blocks) / VHD_SECTOR >= VHD_UNUSED)) {
         pl_fail(e, PL_E_LIMIT,
                 "a disk of %" PRIu64 " bytes is too big for blocks of %" PRIu32 " bytes", r->size,
                 r->block_size);
@@ -123,20 +118,19 @@ int vhd_read_request(const struct pl_options *options, uint64_t size, bool has_p
 
 /* ---- the parts of the file ---- */
 
-void vhd_plan(const struct vhd_request *r, uint64_t *before, uint64_t *all)
+uint64_t vhd_file_bytes(const struct vhd_request *r, uint64_t blocks)
 {
-    const uint64_t blocks = pl_div_up(r->size, r->block_size);
+    const uint64_t entries = pl_div_up(r->size, r->block_size);
+    const uint64_t before = BAT_AT + pl_round_up(4 * entries, VHD_SECTOR);
     struct vhd v = { .header = { .block_size = r->block_size } };
-    uint64_t first;
 
-    *before = 0;
-    *all = r->size;
     if (r->fixed)
-        return;
+        return r->size;
+    if (blocks == 0)
+        return before;
     vhd_derive(&v);
-    *before = BAT_AT + pl_round_up(4 * blocks, VHD_SECTOR);
-    first = vhd_block_place(&v, *before);
-    *all = blocks ? first + blocks * vhd_block_place(&v, vhd_block_bytes(&v)) : *before;
+    return vhd_block_place(&v, before) + (blocks - 1) * vhd_block_place(&v, vhd_block_bytes(&v)) +
+           vhd_block_bytes(&v);
 }
 
 /* Seconds since the epoch of VHD; 0 where the file must come out the same every time. */
@@ -179,7 +173,7 @@ void vhd_new_footer(const struct pl_create_args *args, const struct vhd_request 
                                          : VHD_DYNAMIC,
     };
     memcpy(footer->cookie, VHD_COOKIE, 8);
-    memcpy(footer->creator_application, r->geometry ? CREATOR_GEOMETRY : CREATOR_EXACT, 4);
+    memcpy(footer->creator_application, r->geometry ? VHD_CREATOR_GEOMETRY : VHD_CREATOR_EXACT, 4);
     memcpy(footer->creator_host_os, HOST_WINDOWS, 4);
     vhd_set_geometry(footer, r->size);
     set_unique_id(args, footer);
@@ -307,9 +301,8 @@ static int write_dynamic(const struct pl_create_args *args, const struct vhd_req
 {
     struct vhd_header header;
     uint8_t raw[VHD_FOOTER_BYTES];
-    uint64_t end, all;
+    uint64_t end = vhd_file_bytes(r, 0);
 
-    vhd_plan(r, &end, &all);
     fill_header(r, &header);
     vhd_encode_footer(footer, raw);
     if (write_empty_bat(args->file, end - BAT_AT, e) < 0 ||

@@ -4,6 +4,11 @@
 
 #include "formats/vhd/vhd.h"
 
+/* creator_application of qemu-img with force_size: the current size counts. */
+#define VHD_CREATOR_EXACT "qem2"
+/* That of qemu-img without it: the geometry counts. */
+#define VHD_CREATOR_GEOMETRY "qemu"
+
 /* The options of one, checked, and the size that they lead to. */
 struct vhd_request {
     bool fixed;
@@ -20,9 +25,8 @@ int vhd_read_request(const struct pl_options *options, uint64_t size, bool has_p
 void vhd_new_footer(const struct pl_create_args *args, const struct vhd_request *request,
                     struct vhd_footer *footer);
 
-/* Bytes before the first block, without parent locators, and those of the whole file without its
- * footer if all blocks exist. */
-void vhd_plan(const struct vhd_request *request, uint64_t *before, uint64_t *all);
+/* Bytes of the file before the footer when so many blocks exist, without parent locators. */
+uint64_t vhd_file_bytes(const struct vhd_request *request, uint64_t blocks);
 
 /* PL_E_LIMIT, with what to do, for a disk or a file that is too large. */
 int vhd_check_size(const struct vhd_request *request, struct pl_err *e) PL_CHECK;

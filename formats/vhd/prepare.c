@@ -99,8 +99,7 @@ static void forget_behind(struct vhd *v) PL_NEEDS(&v->lock)
             vhd_set_entry(v, i, VHD_UNUSED);
 }
 
-/* Both footers good and alike. */
-static int mend_footers(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
+int vhd_mend_footers(struct vhd *v, struct pl_err *e)
 {
     if (v->at_end != VHD_GOOD) {
         v->footer_at = pl_round_up(v->footer_at, VHD_SECTOR);
@@ -108,7 +107,7 @@ static int mend_footers(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
             return -1;
         v->at_end = VHD_GOOD;
     }
-    if (v->at_start != VHD_GOOD || v->copies_differ) {
+    if (!v->fixed && (v->at_start != VHD_GOOD || v->copies_differ)) {
         if (vhd_write_footer(v, 0, e) < 0 || vhd_sync(v, e) < 0)
             return -1;
         v->at_start = VHD_GOOD;
@@ -132,7 +131,7 @@ static int prepare(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
     if (v->file->device)
         return pl_fail(e, PL_E_UNSUPPORTED, "a VHD on a block device can only be read");
     forget_behind(v);
-    if (check_places(v, e) < 0 || check_overlaps(v, e) < 0 || mend_footers(v, e) < 0)
+    if (check_places(v, e) < 0 || check_overlaps(v, e) < 0 || vhd_mend_footers(v, e) < 0)
         return -1;
     if (!v->new_bitmap && make_new_bitmap(v, e) < 0)
         return -1;

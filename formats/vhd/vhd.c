@@ -217,6 +217,9 @@ const struct pl_driver pl_vhd = {
     .finish = vhd_finish,
     .create_options = vhd_create_options,
     .create = vhd_create,
+    .resize = vhd_resize,
+    .compact = vhd_compact,
+    .check = vhd_check,
     .measure = vhd_measure,
     .info = vhd_info,
 };

@@ -68,11 +68,11 @@ struct vhd {
     uint32_t *bat;                  /* host order; header.max_table_entries of them */
     uint8_t *bat_dirty;             /* one byte for each sector of the BAT; null: read-only */
     struct pl_table_cache *bitmaps; /* slices of one sector */
-    uint64_t end;      /* no block and nothing else lies at or behind this byte offset */
+    uint64_t end;        /* no block and nothing else lies at or behind this byte offset */
     uint64_t zero_from;  /* from here to the footer the file holds zeros */
     uint8_t *new_bitmap; /* the bitmap of a new block; constant once begun */
-    uint32_t *free;    /* sectors at which there is room for a block, ready for use ... */
-    uint32_t *pending; /* ... and those that become free at the next write-back */
+    uint32_t *free;      /* sectors at which there is room for a block, ready for use ... */
+    uint32_t *pending;   /* ... and those that become free at the next write-back */
     size_t free_count, pending_count;
     size_t free_room, pending_room;
     bool begun;  /* the tables were found good enough to be changed */
@@ -114,7 +114,9 @@ int vhd_read_parent_name(struct vhd *v, char **name, struct pl_err *e) PL_CHECK;
 /* ---- bat.c ---- */
 /* Reads the BAT into memory. */
 int vhd_read_bat(struct vhd *v, struct pl_err *e) PL_CHECK;
-/* What is wrong with the place of block `index`, whose entry is `sector`: null: nothing. */
+/* What block `index`, whose entry is `sector`, must not be upon: the name of something else in the
+ * file, or vhd_past_end.  null: nothing is wrong with its place. */
+extern const char vhd_past_end[];
 const char *vhd_bad_place(const struct vhd *v, uint64_t index, uint32_t sector);
 /* Byte offset of the block's bitmap; PL_E_CORRUPT.  The entry is not VHD_UNUSED. */
 int vhd_place(const struct vhd *v, uint64_t index, uint64_t *off, struct pl_err *e)

@@ -1,0 +1,19 @@
+/* check.h - what the parts of `check` share. */
+#ifndef PL_FORMATS_VHD_CHECK_H
+#define PL_FORMATS_VHD_CHECK_H
+
+#include "formats/vhd/change.h"
+
+struct vhd_check {
+    struct vhd *v;
+    const struct pl_report *report;
+    bool tell; /* findings are warnings of the report too */
+    struct pl_check_result result;
+};
+
+/* ---- repair.c ---- */
+/* Mends every corruption: entries that point nowhere are given up, blocks in one place get places
+ * of their own, footers and header are written anew. */
+int vhd_mend(struct vhd_check *c, struct pl_err *e) PL_CHECK PL_NEEDS(&c->v->lock);
+
+#endif

@@ -1,0 +1,186 @@
+/* compact.c - a shorter file: the last blocks move into gaps before them, and the file is cut.
+ *
+ * A gap is free on disk before anything moves into it, and a block that moved leaves its old place
+ * to nobody, so all copies may be made before the first entry changes.  Gaps shorter than a block
+ * stay. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "core/base/scope.h"
+#include "core/base/zero.h"
+#include "formats/vhd/change.h"
+
+/* Blocks that are copied before their entries are written. */
+#define MOVES_AT_ONCE 64
+
+/* What lies in the file: blocks, and what is no block; by place. */
+struct piece {
+    uint64_t off, end;
+};
+
+/* The state of one run. */
+struct compact {
+    struct vhd *v;
+    struct vhd_block *blocks; /* by place */
+    size_t count;             /* those that were not moved */
+    struct piece *used;       /* by place, of the blocks and the rest */
+    size_t used_count;
+    size_t gap;  /* the gap looked at lies before used[gap] ... */
+    uint64_t at; /* ... and starts here */
+};
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct piece *x = a, *y = b;
+
+    return (x->off > y->off) - (x->off < y->off);
+}
+
+static int list_used(struct compact *c, struct pl_err *e) PL_NEEDS(&c->v->lock)
+{
+    const struct vhd *v = c->v;
+    size_t n = 0;
+
+    if (vhd_sorted_blocks(v, &c->blocks, &c->count, e) < 0)
+        return -1;
+    c->used = calloc(c->count + v->own_count, sizeof *c->used);
+    if (!c->used)
+        return pl_fail(e, PL_E_NOMEM, "no memory for a list of %zu blocks", c->count);
+    for (size_t i = 0; i < c->count; i++) {
+        const uint64_t off = (uint64_t)c->blocks[i].sector * VHD_SECTOR;
+
+        c->used[n++] = (struct piece){ off, off + vhd_block_bytes(v) };
+    }
+    for (unsigned i = 0; i < v->own_count; i++)
+        c->used[n++] = (struct piece){ v->own[i].off, v->own[i].off + v->own[i].len };
+    c->used_count = n;
+    qsort(c->used, n, sizeof *c->used, by_offset);
+    return 0;
+}
+
+/* The next place before byte offset `limit` that has room for a block. */
+static bool next_gap(struct compact *c, uint64_t limit, uint64_t *off)
+{
+    const uint64_t bytes = vhd_block_bytes(c->v);
+
+    while (c->gap < c->used_count && c->used[c->gap].off <= limit) {
+        const uint64_t place = vhd_block_place(c->v, c->at);
+
+        if (place + bytes <= c->used[c->gap].off) {
+            *off = place;
+            c->at = place + bytes;
+            return true;
+        }
+        c->at = PL_MAX(c->at, c->used[c->gap++].end);
+    }
+    return false;
+}
+
+/* Moves the last block, if there is a gap before it.  1: there is none. */
+static int move_last(struct compact *c, struct pl_err *e) PL_NEEDS(&c->v->lock)
+{
+    struct vhd *v = c->v;
+    const struct vhd_block *block = &c->blocks[c->count - 1];
+    const uint64_t from = (uint64_t)block->sector * VHD_SECTOR;
+    uint64_t to;
+
+    if (!next_gap(c, from, &to))
+        return 1;
+    pl_table_cache_drop(v->bitmaps, to, v->bitmap_size);
+    if (pl_storage_copy(v->file, to, v->file, from, vhd_block_bytes(v), e) < 0)
+        return pl_within(e, "moving block %" PRIu32, block->index);
+    vhd_set_entry(v, block->index, (uint32_t)(to / VHD_SECTOR));
+    c->count--;
+    return 0;
+}
+
+static int move_all(struct compact *c, const struct pl_report *report, struct pl_err *e)
+    PL_NEEDS(&c->v->lock)
+{
+    const size_t total = c->count;
+    int r = 0;
+
+    for (size_t moved = 0; r == 0 && c->count > 0; moved++) {
+        if (moved % MOVES_AT_ONCE == 0) {
+            if (pl_check_cancelled(report, e) < 0 || vhd_write_back(c->v, e) < 0)
+                return -1;
+            pl_progress(report, total - c->count, total);
+        }
+        r = move_last(c, e);
+    }
+    return r < 0 ? -1 : 0;
+}
+
+/* Whether no sector is in the block. */
+static int is_empty(struct vhd *v, uint64_t off, bool *empty, struct pl_err *e)
+{
+    PL_FREE uint8_t *bits = malloc(v->bitmap_size);
+
+    if (!bits)
+        return pl_fail(e, PL_E_NOMEM, "no memory for a sector bitmap");
+    if (pl_storage_read(v->file, off, bits, v->bitmap_size, e) < 0)
+        return pl_within(e, "sector bitmap");
+    *empty = pl_is_zero(bits, pl_div_up(v->block_size / VHD_SECTOR, 8));
+    return 0;
+}
+
+/* Gives blocks up that say nothing. */
+static int drop_empty(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
+{
+    for (uint32_t i = 0; i < v->header.max_table_entries; i++) {
+        bool empty = false;
+
+        if (v->bat[i] != VHD_UNUSED && is_empty(v, (uint64_t)v->bat[i] * VHD_SECTOR, &empty, e) < 0)
+            return -1;
+        if (empty && vhd_drop_block(v, i, e) < 0)
+            return -1;
+    }
+    return vhd_settle(v, e);
+}
+
+static int run(struct compact *c, const struct pl_report *report, struct pl_err *e)
+    PL_NEEDS(&c->v->lock)
+{
+    struct vhd *v = c->v;
+    int r;
+
+    if (vhd_begin_change(v, e) < 0 || vhd_settle(v, e) < 0 || drop_empty(v, e) < 0 ||
+        list_used(c, e) < 0)
+        return -1;
+    v->free_count = 0; /* gaps like any other */
+    r = move_all(c, report, e);
+    /* what was moved stays moved, also when somebody said stop */
+    if (v->broken || vhd_settle(v, r < 0 ? NULL : e) < 0)
+        return -1;
+    v->end = vhd_end_of_blocks(v);
+    return vhd_trim(v, r < 0 ? NULL : e) < 0 || r < 0 ? -1 : 0;
+}
+
+int vhd_close_gaps(struct vhd *v, const struct pl_report *report, struct pl_err *e)
+{
+    struct compact c = { .v = v };
+    const int r = run(&c, report, e);
+
+    free(c.blocks);
+    free(c.used);
+    return r;
+}
+
+int vhd_compact(void *state, const struct pl_report *report, uint64_t *freed, struct pl_err *e)
+{
+    struct vhd *v = state;
+    uint64_t before, after;
+    int r;
+
+    *freed = 0;
+    PL_LOCKED(&v->lock);
+    if (vhd_check_writable(v, e) < 0)
+        return -1;
+    if (v->fixed)
+        return 0;
+    before = pl_storage_size(v->file);
+    r = vhd_close_gaps(v, report, e);
+    after = pl_storage_size(v->file);
+    *freed = before > after ? before - after : 0;
+    return r;
+}
