@@ -1,7 +1,7 @@
 /* check.c - whether footers, header and BAT are sound: the driver's check.
  *
- * A check is one look.  A repair looks, mends, and looks again.  Room for a block that no entry names
- * is a leak; closing gaps gives it back. */
+ * A check is one look.  A repair looks, mends, and looks again.  Room for a block that no entry
+ * names and that the host keeps is a leak; closing gaps gives it back. */
 #include "formats/vhd/check.h"
 
 #include <inttypes.h>
@@ -61,20 +61,43 @@ static void look_at_entries(struct vhd_check *c) PL_NEEDS(&c->v->lock)
     }
 }
 
-/* Counts gaps in which there is room for blocks, up to byte offset `to`. */
-static void look_at_gap(struct vhd_check *c, uint64_t from, uint64_t to)
+/* Bytes of [from, to) that the host keeps; what was given back to it is not wasted. */
+static int kept_bytes(struct vhd_check *c, uint64_t from, uint64_t to, uint64_t *kept,
+                      struct pl_err *e)
 {
-    const uint64_t place = vhd_block_place(c->v, from), bytes = vhd_block_bytes(c->v);
-    const uint64_t room = to > place ? (to - place) / bytes : 0;
+    *kept = 0;
+    while (from < to) {
+        uint64_t len = to - from;
+        bool hole;
 
-    c->result.leaks += room;
-    if (room && c->tell)
+        if (pl_storage_map(c->v->file, from, &len, &hole, e) < 0)
+            return -1;
+        *kept += hole ? 0 : len;
+        from += len;
+    }
+    return 0;
+}
+
+/* Counts the blocks that would fit into a gap. */
+static int look_at_gap(struct vhd_check *c, uint64_t from, uint64_t to, struct pl_err *e)
+{
+    const uint64_t bytes = vhd_block_bytes(c->v), place = vhd_block_place(c->v, from);
+    uint64_t kept, blocks;
+
+    if (to < place + bytes)
+        return 0;
+    if (kept_bytes(c, place, to, &kept, e) < 0)
+        return -1;
+    blocks = kept / bytes;
+    c->result.leaks += blocks;
+    if (blocks && c->tell)
         pl_warn(c->report, "[0x%" PRIx64 ", +0x%" PRIx64 ") belongs to no block", from, to - from);
+    return 0;
 }
 
 /* Blocks one after the other, by place; `end` is that of what came before. */
-static void look_at_block(struct vhd_check *c, const struct vhd_block *block, uint64_t *end,
-                          bool overlaps)
+static int look_at_block(struct vhd_check *c, const struct vhd_block *block, uint64_t *end,
+                         bool overlaps, struct pl_err *e)
 {
     const uint64_t off = (uint64_t)block->sector * VHD_SECTOR;
 
@@ -84,8 +107,10 @@ static void look_at_block(struct vhd_check *c, const struct vhd_block *block, ui
             pl_warn(c->report, "block %" PRIu32 " at 0x%" PRIx64 " overlaps the one before it",
                     block->index, off);
     }
-    look_at_gap(c, *end, off);
+    if (look_at_gap(c, *end, off, e) < 0)
+        return -1;
     *end = PL_MAX(*end, off + vhd_block_bytes(c->v));
+    return 0;
 }
 
 /* The end of what is no block before byte offset `off`: gaps end there too. */
@@ -112,15 +137,14 @@ static int look_at_places(struct vhd_check *c, struct pl_err *e) PL_NEEDS(&c->v-
         if (vhd_bad_place(v, list[i].index, list[i].sector))
             continue;
         end = own_end(v, end, off);
-        look_at_block(c, &list[i], &end, off < last);
+        if (look_at_block(c, &list[i], &end, off < last, e) < 0)
+            return -1;
         c->result.fragmented_clusters += i > 0 && list[i].index < list[i - 1].index;
         last = end;
     }
     end = own_end(v, end, UINT64_MAX);
-    if (end < v->footer_at)
-        look_at_gap(c, end, v->footer_at);
     c->result.image_end_offset = end;
-    return 0;
+    return end < v->footer_at ? look_at_gap(c, end, v->footer_at, e) : 0;
 }
 
 static int look(struct vhd_check *c, struct pl_err *e) PL_NEEDS(&c->v->lock)

@@ -71,7 +71,8 @@ static bool next_gap(struct compact *c, uint64_t limit, uint64_t *off)
             c->at = place + bytes;
             return true;
         }
-        c->at = PL_MAX(c->at, c->used[c->gap++].end);
+        c->at = PL_MAX(c->at, c->used[c->gap].end);
+        c->gap++;
     }
     return false;
 }

@@ -11,6 +11,11 @@
 #include "core/storage/memory.h"
 #include "tests/support/env.h"
 
+const struct pl_driver *rig_driver(const struct rig *rig)
+{
+    return rig->driver ? rig->driver : &pl_qcow2;
+}
+
 uint64_t rig_random(uint64_t *state)
 {
     uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
@@ -53,7 +58,10 @@ int rig_create(struct rig *rig, const char *options, uint64_t size, struct pl_er
         .file = rig->st,
         .size = size,
         .parent_name = rig->parent ? "parent" : NULL,
-        .parent_format = rig->parent ? "raw" : NULL,
+        .parent_format = !rig->parent         ? NULL
+                         : rig->parent_format ? rig->parent_format
+                                              : "raw",
+        .parent_identity = rig->parent_identity,
         .options = list,
         .create_file = make_data_file,
         .ctx = rig,
@@ -61,7 +69,7 @@ int rig_create(struct rig *rig, const char *options, uint64_t size, struct pl_er
     int r = *options ? pl_options_add(list, options, e) : 0;
 
     if (r == 0)
-        r = pl_qcow2.create(&args, e);
+        r = rig_driver(rig)->create(&args, e);
     pl_options_free(list);
     return r;
 }
@@ -78,14 +86,17 @@ int rig_open(struct rig *rig, struct pl_err *e)
         .ctx = rig,
     };
 
-    return pl_qcow2.open(&args, &rig->layer, e);
+    return rig_driver(rig)->open(&args, &rig->layer, e);
 }
 
 void rig_close(struct rig *rig)
 {
-    pl_qcow2.close(rig->layer.state);
+    rig_driver(rig)->close(rig->layer.state);
     free(rig->layer.parent_name);
     free(rig->layer.parent_format);
+    free(rig->layer.identity);
+    free(rig->layer.parent_identity);
+    free(rig->layer.parent_stamp);
     rig->layer = (struct pl_layer){ 0 };
 }
 
@@ -121,7 +132,7 @@ int rig_read(struct rig *rig, uint64_t at, void *buf, uint64_t len, struct pl_er
         struct pl_extent x;
         int r = 0;
 
-        if (pl_qcow2.map(rig->layer.state, at, len, &x, e) < 0)
+        if (rig_driver(rig)->map(rig->layer.state, at, len, &x, e) < 0)
             return -1;
         if (x.len < 1 || x.len > len)
             return pl_fail(e, PL_E_INVALID, "map gave a run of %llu bytes",
@@ -167,7 +178,7 @@ static int write_some(struct rig *rig, uint64_t at, const uint8_t *buf, uint64_t
     uint64_t to = PL_MIN(pl_round_up(at + len, granule), rig->layer.size);
     struct pl_place place;
 
-    if (pl_qcow2.allocate(rig->layer.state, from, to - from, &place, e) < 0)
+    if (rig_driver(rig)->allocate(rig->layer.state, from, to - from, &place, e) < 0)
         return -1;
     if (place.at != from || !place.len || place.len > to - from)
         return pl_fail(e, PL_E_INVALID, "allocate gave a wrong range");
@@ -175,10 +186,11 @@ static int write_some(struct rig *rig, uint64_t at, const uint8_t *buf, uint64_t
     if ((place.fresh && (fill(rig, &place, from, at, e) < 0 ||
                          fill(rig, &place, at + *done, place.at + place.len, e) < 0)) ||
         pl_storage_write(place.st, place.off + (at - from), buf, *done, e) < 0) {
-        pl_qcow2.cancel(rig->layer.state, &place);
+        if (rig_driver(rig)->cancel)
+            rig_driver(rig)->cancel(rig->layer.state, &place);
         return -1;
     }
-    return place.fresh ? pl_qcow2.link(rig->layer.state, &place, e) : 0;
+    return place.fresh ? rig_driver(rig)->link(rig->layer.state, &place, e) : 0;
 }
 
 int rig_write(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struct pl_err *e)
@@ -195,6 +207,17 @@ int rig_write(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struc
     return 0;
 }
 
+int rig_zero(struct rig *rig, uint64_t at, uint64_t len, bool unmap, struct pl_err *e)
+{
+    const int r = rig_driver(rig)->zero(rig->layer.state, at, len, unmap, e);
+    PL_FREE uint8_t *zeros = NULL;
+
+    if (r <= 0)
+        return r;
+    zeros = calloc(1, len);
+    return rig_write(rig, at, zeros, len, e);
+}
+
 static int write_unit(struct rig *rig, struct pl_codec_state *codec, uint64_t at,
                       const uint8_t *unit, uint8_t *packed, struct pl_err *e)
 {
@@ -205,13 +228,13 @@ static int write_unit(struct rig *rig, struct pl_codec_state *codec, uint64_t at
 
     if (r != 0)
         return r < 0 ? -1 : rig_write(rig, at, unit, len, e);
-    if (pl_qcow2.allocate_packed(rig->layer.state, at, (uint32_t)packed_len, &place, e) < 0)
+    if (rig_driver(rig)->allocate_packed(rig->layer.state, at, (uint32_t)packed_len, &place, e) < 0)
         return -1;
     if (pl_storage_write(place.st, place.off, packed, packed_len, e) < 0) {
-        pl_qcow2.cancel(rig->layer.state, &place);
+        rig_driver(rig)->cancel(rig->layer.state, &place);
         return -1;
     }
-    return pl_qcow2.link(rig->layer.state, &place, e);
+    return rig_driver(rig)->link(rig->layer.state, &place, e);
 }
 
 int rig_write_packed(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struct pl_err *e)
@@ -241,7 +264,7 @@ int rig_check(struct rig *rig, enum pl_repair repair, struct pl_check_result *re
               struct pl_err *e)
 {
     *result = (struct pl_check_result){ 0 };
-    return pl_qcow2.check(rig->layer.state, repair, rig->report, result, e);
+    return rig_driver(rig)->check(rig->layer.state, repair, rig->report, result, e);
 }
 
 int rig_dump(struct pl_storage *st, const char *path, struct pl_err *e)

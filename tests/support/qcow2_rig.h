@@ -1,4 +1,4 @@
-/* qcow2_rig.h - a qcow2 image in any storage, driven the way the core drives it: the driver
+/* qcow2_rig.h - a qcow2 image, or one of another format, in any storage, driven the way the core drives it: the driver
  * locates, the rig moves the bytes.  One thread at a time, but for rig_write on granules that are
  * apart. */
 #ifndef TESTS_SUPPORT_QCOW2_RIG_H
@@ -9,15 +9,20 @@
 extern const struct pl_driver pl_qcow2;
 
 struct rig {
-    struct pl_storage *st;   /* the image file; the caller's */
-    struct pl_storage *data; /* external data file, null: none; the caller's */
-    const uint8_t *parent;   /* what the parent has; null: zeros */
+    const struct pl_driver *driver; /* null: qcow2 */
+    struct pl_storage *st;          /* the image file; the caller's */
+    struct pl_storage *data;        /* external data file, null: none; the caller's */
+    const uint8_t *parent;          /* what the parent has; null: zeros */
     uint64_t parent_len;
+    const char *parent_format, *parent_identity; /* for rig_create; null: raw, none */
     bool check_only;
     uint32_t cache_bytes;
     const struct pl_report *report;
     struct pl_layer layer; /* while open */
 };
+
+/* The format of the image. */
+const struct pl_driver *rig_driver(const struct rig *rig);
 
 /* Makes an image of `size` in rig->st; `options` as for -o ("" for none), with a parent named
  * "parent" if rig->parent.  Leaves it closed. */
@@ -34,6 +39,9 @@ int rig_read(struct rig *rig, uint64_t at, void *buf, uint64_t len, struct pl_er
 /* Any range; what a granule has besides is kept. */
 int rig_write(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struct pl_err *e)
     PL_CHECK;
+
+/* Makes granules zeros as the core does: writes them where the format cannot. */
+int rig_zero(struct rig *rig, uint64_t at, uint64_t len, bool unmap, struct pl_err *e) PL_CHECK;
 
 /* Whole units, packed as well as they can be; those that cannot are written plain. */
 int rig_write_packed(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struct pl_err *e)
