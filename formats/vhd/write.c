@@ -8,6 +8,9 @@
 
 #include "formats/vhd/change.h"
 
+/* With so many blocks that wait to become free the file does not grow for new ones. */
+#define PENDING_MAX 16
+
 #define SLICE VHD_SECTOR
 #define SLICE_SECTORS (8 * SLICE)
 
@@ -42,6 +45,8 @@ int vhd_append_room(struct vhd *v, uint64_t *off, struct pl_err *e)
 static int find_room(struct vhd *v, uint64_t *off, uint64_t *dirty_to, struct pl_err *e)
     PL_NEEDS(&v->lock)
 {
+    if (!v->free_count && v->pending_count >= PENDING_MAX && vhd_settle(v, e) < 0)
+        return -1;
     if (v->free_count) {
         *off = (uint64_t)v->free[--v->free_count] * VHD_SECTOR;
         *dirty_to = UINT64_MAX;

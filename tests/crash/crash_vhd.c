@@ -177,8 +177,7 @@ static void do_resize(struct run *r)
     if (!done(r, pl_vhd.resize(r->rig.layer.state, size, true, PL_PREALLOC_OFF, &e), &e))
         return;
     r->rig.layer.size = size;
-    if (r->parent && size > old &&
-        !done(r, rig_zero(&r->rig, old, size - old, false, &e), &e))
+    if (r->parent && size > old && !done(r, rig_zero(&r->rig, old, size - old, false, &e), &e))
         return;
     history_set(r->history, from, r->sectors - from, 0, now(r));
     do_flush(r);
