@@ -37,7 +37,33 @@ int vhd_mend_footers(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock
 /* The end of the last thing before the footer. */
 uint64_t vhd_end_of_blocks(const struct vhd *v) PL_NEEDS(&v->lock);
 
+/* ---- gaps.c ---- */
+/* Something in the file: byte offsets. */
+struct vhd_piece {
+    uint64_t off, end;
+};
+
+/* A walk over the gaps in which there is room for a block. */
+struct vhd_gaps {
+    const struct vhd *v;
+    struct vhd_piece *used; /* by place */
+    size_t count;
+    size_t next; /* the gap looked at lies before used[next] ... */
+    uint64_t at; /* ... and starts here */
+};
+
+/* Begins before the first gap between those blocks and what is no block.  vhd_gaps_end frees, also
+ * after a failure. */
+int vhd_gaps_begin(struct vhd_gaps *gaps, const struct vhd *v, const struct vhd_block *blocks,
+                   size_t count, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* The next place for a block, all of it before byte offset `limit`. */
+bool vhd_gaps_next(struct vhd_gaps *gaps, uint64_t limit, uint64_t *off);
+/* Frees the list. */
+void vhd_gaps_end(struct vhd_gaps *gaps);
+
 /* ---- flush.c ---- */
+/* Room for a block is free for use. */
+int vhd_add_free(struct vhd *v, uint32_t sector, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* pl_storage_flush; a failure breaks the image. */
 int vhd_sync(struct vhd *v, struct pl_err *e) PL_CHECK;
 /* Writes the footer at byte offset `at` (0: the copy). */

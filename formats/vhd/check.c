@@ -9,10 +9,21 @@
 
 #include "core/base/scope.h"
 
+/* Whether one more finding is told. */
+static bool tells(struct vhd_check *c)
+{
+    if (!c->tell || c->told > TOLD_MAX)
+        return false;
+    if (c->told++ < TOLD_MAX)
+        return true;
+    pl_warn(c->report, "further defects are only counted");
+    return false;
+}
+
 static void corrupt(struct vhd_check *c, const char *what)
 {
     c->result.corruptions++;
-    if (c->tell)
+    if (tells(c))
         pl_warn(c->report, "%s", what);
 }
 
@@ -50,12 +61,12 @@ static void look_at_entries(struct vhd_check *c) PL_NEEDS(&c->v->lock)
         what = vhd_bad_place(v, i, v->bat[i]);
         c->result.corruptions += what != NULL;
         c->result.allocated_clusters += i < blocks;
-        if (what && c->tell)
+        if (what && tells(c))
             pl_warn(c->report, "BAT entry %" PRIu32 ": the block at 0x%" PRIx64 " runs into %s", i,
                     (uint64_t)v->bat[i] * VHD_SECTOR, what);
         if (i >= blocks && !what) {
             c->result.leaks++;
-            if (c->tell)
+            if (tells(c))
                 pl_warn(c->report, "BAT entry %" PRIu32 " is behind the end of the disk", i);
         }
     }
@@ -90,7 +101,7 @@ static int look_at_gap(struct vhd_check *c, uint64_t from, uint64_t to, struct p
         return -1;
     blocks = kept / bytes;
     c->result.leaks += blocks;
-    if (blocks && c->tell)
+    if (blocks && tells(c))
         pl_warn(c->report, "[0x%" PRIx64 ", +0x%" PRIx64 ") belongs to no block", from, to - from);
     return 0;
 }
@@ -103,7 +114,7 @@ static int look_at_block(struct vhd_check *c, const struct vhd_block *block, uin
 
     if (overlaps) {
         c->result.corruptions++;
-        if (c->tell)
+        if (tells(c))
             pl_warn(c->report, "block %" PRIu32 " at 0x%" PRIx64 " overlaps the one before it",
                     block->index, off);
     }

@@ -4,10 +4,14 @@
 
 #include "formats/vhd/change.h"
 
+/* The most findings that are told one by one. */
+#define TOLD_MAX 1000
+
 struct vhd_check {
     struct vhd *v;
     const struct pl_report *report;
-    bool tell; /* findings are warnings of the report too */
+    bool tell;     /* findings are warnings of the report too ... */
+    unsigned told; /* ... and so many were, up to a limit */
     struct pl_check_result result;
 };
 

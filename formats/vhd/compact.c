@@ -13,69 +13,13 @@
 /* Blocks that are copied before their entries are written. */
 #define MOVES_AT_ONCE 64
 
-/* What lies in the file: blocks, and what is no block; by place. */
-struct piece {
-    uint64_t off, end;
-};
-
 /* The state of one run. */
 struct compact {
     struct vhd *v;
     struct vhd_block *blocks; /* by place */
     size_t count;             /* those that were not moved */
-    struct piece *used;       /* by place, of the blocks and the rest */
-    size_t used_count;
-    size_t gap;  /* the gap looked at lies before used[gap] ... */
-    uint64_t at; /* ... and starts here */
+    struct vhd_gaps gaps;
 };
-
-static int by_offset(const void *a, const void *b)
-{
-    const struct piece *x = a, *y = b;
-
-    return (x->off > y->off) - (x->off < y->off);
-}
-
-static int list_used(struct compact *c, struct pl_err *e) PL_NEEDS(&c->v->lock)
-{
-    const struct vhd *v = c->v;
-    size_t n = 0;
-
-    if (vhd_sorted_blocks(v, &c->blocks, &c->count, e) < 0)
-        return -1;
-    c->used = calloc(c->count + v->own_count, sizeof *c->used);
-    if (!c->used)
-        return pl_fail(e, PL_E_NOMEM, "no memory for a list of %zu blocks", c->count);
-    for (size_t i = 0; i < c->count; i++) {
-        const uint64_t off = (uint64_t)c->blocks[i].sector * VHD_SECTOR;
-
-        c->used[n++] = (struct piece){ off, off + vhd_block_bytes(v) };
-    }
-    for (unsigned i = 0; i < v->own_count; i++)
-        c->used[n++] = (struct piece){ v->own[i].off, v->own[i].off + v->own[i].len };
-    c->used_count = n;
-    qsort(c->used, n, sizeof *c->used, by_offset);
-    return 0;
-}
-
-/* The next place before byte offset `limit` that has room for a block. */
-static bool next_gap(struct compact *c, uint64_t limit, uint64_t *off)
-{
-    const uint64_t bytes = vhd_block_bytes(c->v);
-
-    while (c->gap < c->used_count && c->used[c->gap].off <= limit) {
-        const uint64_t place = vhd_block_place(c->v, c->at);
-
-        if (place + bytes <= c->used[c->gap].off) {
-            *off = place;
-            c->at = place + bytes;
-            return true;
-        }
-        c->at = PL_MAX(c->at, c->used[c->gap].end);
-        c->gap++;
-    }
-    return false;
-}
 
 /* Moves the last block, if there is a gap before it.  1: there is none. */
 static int move_last(struct compact *c, struct pl_err *e) PL_NEEDS(&c->v->lock)
@@ -85,7 +29,7 @@ static int move_last(struct compact *c, struct pl_err *e) PL_NEEDS(&c->v->lock)
     const uint64_t from = (uint64_t)block->sector * VHD_SECTOR;
     uint64_t to;
 
-    if (!next_gap(c, from, &to))
+    if (!vhd_gaps_next(&c->gaps, from, &to))
         return 1;
     pl_table_cache_drop(v->bitmaps, to, v->bitmap_size);
     if (pl_storage_copy(v->file, to, v->file, from, vhd_block_bytes(v), e) < 0)
@@ -146,7 +90,8 @@ static int run(struct compact *c, const struct pl_report *report, struct pl_err 
     int r;
 
     if (vhd_begin_change(v, e) < 0 || vhd_settle(v, e) < 0 || drop_empty(v, e) < 0 ||
-        list_used(c, e) < 0)
+        vhd_sorted_blocks(v, &c->blocks, &c->count, e) < 0 ||
+        vhd_gaps_begin(&c->gaps, v, c->blocks, c->count, e) < 0)
         return -1;
     v->free_count = 0; /* gaps like any other */
     r = move_all(c, report, e);
@@ -163,7 +108,7 @@ int vhd_close_gaps(struct vhd *v, const struct pl_report *report, struct pl_err 
     const int r = run(&c, report, e);
 
     free(c.blocks);
-    free(c.used);
+    vhd_gaps_end(&c.gaps);
     return r;
 }
 

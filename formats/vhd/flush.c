@@ -137,6 +137,14 @@ static int make_list_room(uint32_t **list, size_t *room, size_t count, struct pl
     return 0;
 }
 
+int vhd_add_free(struct vhd *v, uint32_t sector, struct pl_err *e)
+{
+    if (make_list_room(&v->free, &v->free_room, v->free_count, e) < 0)
+        return -1;
+    v->free[v->free_count++] = sector;
+    return 0;
+}
+
 int vhd_drop_block(struct vhd *v, uint64_t index, struct pl_err *e)
 {
     if (make_list_room(&v->pending, &v->pending_room, v->pending_count, e) < 0)
@@ -153,8 +161,8 @@ static void free_pending(struct vhd *v) PL_NEEDS(&v->lock)
         const uint32_t sector = v->pending[v->pending_count - 1];
         const uint64_t off = (uint64_t)sector * VHD_SECTOR;
 
-        if (make_list_room(&v->free, &v->free_room, v->free_count, NULL) == 0)
-            v->free[v->free_count++] = sector;
+        if (vhd_add_free(v, sector, NULL) < 0)
+            continue;
         /* the host may refuse it: the room is free in the image anyway */
         if (pl_storage_discard(v->file, off, vhd_block_bytes(v), NULL) < 0)
             continue;

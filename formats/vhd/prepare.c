@@ -9,6 +9,9 @@
 #include "core/base/scope.h"
 #include "formats/vhd/change.h"
 
+/* A bound on the gaps that are remembered: a sparse file can have any number. */
+#define GAPS_MAX (1u << 20)
+
 int vhd_check_writable(const struct vhd *v, struct pl_err *e)
 {
     if (!v->writable)
@@ -63,13 +66,9 @@ static int refuse(struct pl_err *e)
 }
 
 /* No two blocks in one place. */
-static int check_overlaps(const struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
+static int check_overlaps(const struct vhd *v, const struct vhd_block *list, size_t count,
+                          struct pl_err *e)
 {
-    PL_FREE struct vhd_block *list = NULL;
-    size_t count;
-
-    if (vhd_sorted_blocks(v, &list, &count, e) < 0)
-        return -1;
     for (size_t i = 1; i < count; i++)
         if ((uint64_t)(list[i].sector - list[i - 1].sector) * VHD_SECTOR < vhd_block_bytes(v)) {
             pl_fail(e, PL_E_CORRUPT,
@@ -78,6 +77,37 @@ static int check_overlaps(const struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lo
             return refuse(e);
         }
     return 0;
+}
+
+/* What earlier work left between the blocks is used before the file grows; the first gap first. */
+static int list_gaps(struct vhd *v, const struct vhd_block *list, size_t count, struct pl_err *e)
+    PL_NEEDS(&v->lock)
+{
+    struct vhd_gaps gaps;
+    uint64_t off;
+    int r = vhd_gaps_begin(&gaps, v, list, count, e);
+
+    while (r == 0 && v->free_count < GAPS_MAX && vhd_gaps_next(&gaps, UINT64_MAX, &off))
+        r = vhd_add_free(v, (uint32_t)(off / VHD_SECTOR), e);
+    vhd_gaps_end(&gaps);
+    for (size_t i = 0; i < v->free_count / 2; i++) {
+        const uint32_t sector = v->free[i];
+
+        v->free[i] = v->free[v->free_count - 1 - i];
+        v->free[v->free_count - 1 - i] = sector;
+    }
+    return r;
+}
+
+static int look_at_blocks(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
+{
+    PL_FREE struct vhd_block *list = NULL;
+    size_t count;
+
+    v->free_count = 0;
+    if (vhd_sorted_blocks(v, &list, &count, e) < 0 || check_overlaps(v, list, count, e) < 0)
+        return -1;
+    return list_gaps(v, list, count, e);
 }
 
 static int check_places(const struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
@@ -130,9 +160,9 @@ static int prepare(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
 {
     if (v->file->device)
         return pl_fail(e, PL_E_UNSUPPORTED, "a VHD on a block device can only be read");
-    forget_behind(v);
-    if (check_places(v, e) < 0 || check_overlaps(v, e) < 0 || vhd_mend_footers(v, e) < 0)
+    if (check_places(v, e) < 0 || look_at_blocks(v, e) < 0 || vhd_mend_footers(v, e) < 0)
         return -1;
+    forget_behind(v); /* their room is free once that is on disk: not in this session */
     if (!v->new_bitmap && make_new_bitmap(v, e) < 0)
         return -1;
     v->end = vhd_end_of_blocks(v);

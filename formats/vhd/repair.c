@@ -18,11 +18,13 @@ static void mend_entry(struct vhd_check *c, uint32_t index) PL_NEEDS(&c->v->lock
     if (!what)
         return;
     if (what == vhd_past_end && off + v->bitmap_size < v->footer_at) {
-        pl_warn(c->report, "block %" PRIu32 " was cut off: its end reads as zeros now", index);
+        if (c->told++ < TOLD_MAX)
+            pl_warn(c->report, "block %" PRIu32 " was cut off: its end reads as zeros now", index);
         return;
     }
-    pl_warn(c->report, "block %" PRIu32 " is lost: it reads as %s now", index,
-            v->has_parent ? "its parent has it" : "zeros");
+    if (c->told++ < TOLD_MAX)
+        pl_warn(c->report, "block %" PRIu32 " is lost: it reads as %s now", index,
+                v->has_parent ? "its parent has it" : "zeros");
     vhd_set_entry(v, index, VHD_UNUSED);
 }
 
