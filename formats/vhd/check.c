@@ -29,41 +29,38 @@ static void corrupt(struct vhd_check *c, const char *what)
 
 static void look_at_metadata(struct vhd_check *c) PL_NEEDS(&c->v->lock)
 {
-    const struct vhd *v = c->v;
-
-    if (v->at_end == VHD_NONE)
+    if (c->v->at_end == VHD_NONE)
         corrupt(c, "the footer at the end of the file is missing");
-    if (v->at_end == VHD_BAD_CHECKSUM)
+    if (c->v->at_end == VHD_BAD_CHECKSUM)
         corrupt(c, "the checksum of the footer is wrong");
-    if (v->fixed)
+    if (c->v->fixed)
         return;
-    if (v->at_start == VHD_NONE)
+    if (c->v->at_start == VHD_NONE)
         corrupt(c, "the copy of the footer at the start of the file is missing");
-    if (v->at_start == VHD_BAD_CHECKSUM)
+    if (c->v->at_start == VHD_BAD_CHECKSUM)
         corrupt(c, "the checksum of the footer's copy is wrong");
-    if (v->copies_differ)
+    if (c->v->copies_differ)
         corrupt(c, "the footer's copy at the start of the file is stale");
-    if (v->header_damaged)
+    if (c->v->header_damaged)
         corrupt(c, "the checksum of the header is wrong");
 }
 
 /* Entries that point at no room for a block, and those behind the end of the disk. */
 static void look_at_entries(struct vhd_check *c) PL_NEEDS(&c->v->lock)
 {
-    const struct vhd *v = c->v;
-    const uint64_t blocks = vhd_blocks(v);
+    const uint64_t blocks = vhd_blocks(c->v);
 
-    for (uint32_t i = 0; i < v->header.max_table_entries; i++) {
+    for (uint32_t i = 0; i < c->v->header.max_table_entries; i++) {
         const char *what;
 
-        if (v->bat[i] == VHD_UNUSED)
+        if (c->v->bat[i] == VHD_UNUSED)
             continue;
-        what = vhd_bad_place(v, i, v->bat[i]);
+        what = vhd_bad_place(c->v, i, c->v->bat[i]);
         c->result.corruptions += what != NULL;
         c->result.allocated_clusters += i < blocks;
         if (what && tells(c))
             pl_warn(c->report, "BAT entry %" PRIu32 ": the block at 0x%" PRIx64 " runs into %s", i,
-                    (uint64_t)v->bat[i] * VHD_SECTOR, what);
+                    (uint64_t)c->v->bat[i] * VHD_SECTOR, what);
         if (i >= blocks && !what) {
             c->result.leaks++;
             if (tells(c))
@@ -135,27 +132,26 @@ static uint64_t own_end(const struct vhd *v, uint64_t from, uint64_t off)
 
 static int look_at_places(struct vhd_check *c, struct pl_err *e) PL_NEEDS(&c->v->lock)
 {
-    const struct vhd *v = c->v;
     PL_FREE struct vhd_block *list = NULL;
     uint64_t end = 0, last = 0; /* last: the end of the last block */
     size_t count;
 
-    if (vhd_sorted_blocks(v, &list, &count, e) < 0)
+    if (vhd_sorted_blocks(c->v, &list, &count, e) < 0)
         return -1;
     for (size_t i = 0; i < count; i++) {
         const uint64_t off = (uint64_t)list[i].sector * VHD_SECTOR;
 
-        if (vhd_bad_place(v, list[i].index, list[i].sector))
+        if (vhd_bad_place(c->v, list[i].index, list[i].sector))
             continue;
-        end = own_end(v, end, off);
+        end = own_end(c->v, end, off);
         if (look_at_block(c, &list[i], &end, off < last, e) < 0)
             return -1;
         c->result.fragmented_clusters += i > 0 && list[i].index < list[i - 1].index;
         last = end;
     }
-    end = own_end(v, end, UINT64_MAX);
+    end = own_end(c->v, end, UINT64_MAX);
     c->result.image_end_offset = end;
-    return end < v->footer_at ? look_at_gap(c, end, v->footer_at, e) : 0;
+    return end < c->v->footer_at ? look_at_gap(c, end, c->v->footer_at, e) : 0;
 }
 
 static int look(struct vhd_check *c, struct pl_err *e) PL_NEEDS(&c->v->lock)

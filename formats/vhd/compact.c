@@ -24,17 +24,16 @@ struct compact {
 /* Moves the last block, if there is a gap before it.  1: there is none. */
 static int move_last(struct compact *c, struct pl_err *e) PL_NEEDS(&c->v->lock)
 {
-    struct vhd *v = c->v;
     const struct vhd_block *block = &c->blocks[c->count - 1];
     const uint64_t from = (uint64_t)block->sector * VHD_SECTOR;
     uint64_t to;
 
     if (!vhd_gaps_next(&c->gaps, from, &to))
         return 1;
-    pl_table_cache_drop(v->bitmaps, to, v->bitmap_size);
-    if (pl_storage_copy(v->file, to, v->file, from, vhd_block_bytes(v), e) < 0)
+    pl_table_cache_drop(c->v->bitmaps, to, c->v->bitmap_size);
+    if (pl_storage_copy(c->v->file, to, c->v->file, from, vhd_block_bytes(c->v), e) < 0)
         return pl_within(e, "moving block %" PRIu32, block->index);
-    vhd_set_entry(v, block->index, (uint32_t)(to / VHD_SECTOR));
+    vhd_set_entry(c->v, block->index, (uint32_t)(to / VHD_SECTOR));
     c->count--;
     return 0;
 }
@@ -86,23 +85,23 @@ static int drop_empty(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
 static int run(struct compact *c, const struct pl_report *report, struct pl_err *e)
     PL_NEEDS(&c->v->lock)
 {
-    struct vhd *v = c->v;
     int r;
 
-    if (vhd_begin_change(v, e) < 0 || vhd_settle(v, e) < 0 || drop_empty(v, e) < 0 ||
-        vhd_sorted_blocks(v, &c->blocks, &c->count, e) < 0 ||
-        vhd_gaps_begin(&c->gaps, v, c->blocks, c->count, e) < 0)
+    if (vhd_begin_change(c->v, e) < 0 || vhd_settle(c->v, e) < 0 || drop_empty(c->v, e) < 0 ||
+        vhd_sorted_blocks(c->v, &c->blocks, &c->count, e) < 0 ||
+        vhd_gaps_begin(&c->gaps, c->v, c->blocks, c->count, e) < 0)
         return -1;
-    v->free_count = 0; /* gaps like any other */
+    c->v->free_count = 0; /* gaps like any other */
     r = move_all(c, report, e);
     /* what was moved stays moved, also when somebody said stop */
-    if (v->broken || vhd_settle(v, r < 0 ? NULL : e) < 0)
+    if (c->v->broken || vhd_settle(c->v, r < 0 ? NULL : e) < 0)
         return -1;
-    v->end = vhd_end_of_blocks(v);
-    return vhd_trim(v, r < 0 ? NULL : e) < 0 || r < 0 ? -1 : 0;
+    c->v->end = vhd_end_of_blocks(c->v);
+    return vhd_trim(c->v, r < 0 ? NULL : e) < 0 || r < 0 ? -1 : 0;
 }
 
-int vhd_close_gaps(struct vhd *v, const struct pl_report *report, struct pl_err *e)
+/* Unchecked: c.v->lock is v->lock. */
+PL_UNCHECKED int vhd_close_gaps(struct vhd *v, const struct pl_report *report, struct pl_err *e)
 {
     struct compact c = { .v = v };
     const int r = run(&c, report, e);

@@ -300,7 +300,7 @@ static int write_dynamic(const struct pl_create_args *args, const struct vhd_req
                          const struct vhd_footer *footer, struct pl_err *e)
 {
     struct vhd_header header;
-    uint8_t raw[VHD_FOOTER_BYTES];
+    uint8_t raw[VHD_FOOTER_BYTES] = { 0 };
     uint64_t end = vhd_file_bytes(r, 0);
 
     fill_header(r, &header);
@@ -315,7 +315,7 @@ static int write_dynamic(const struct pl_create_args *args, const struct vhd_req
 static int write_fixed(const struct pl_create_args *args, const struct vhd_footer *footer,
                        struct pl_err *e)
 {
-    uint8_t raw[VHD_FOOTER_BYTES];
+    uint8_t raw[VHD_FOOTER_BYTES] = { 0 };
 
     vhd_encode_footer(footer, raw);
     return pl_storage_write(args->file, footer->current_size, raw, sizeof raw, e);

@@ -22,10 +22,8 @@ int vhd_sync(struct vhd *v, struct pl_err *e)
 
 int vhd_write_footer(struct vhd *v, uint64_t at, struct pl_err *e)
 {
-    uint8_t raw[VHD_FOOTER_BYTES];
-
-    vhd_encode_footer(&v->footer, raw);
-    if (pl_storage_write(v->file, at, raw, sizeof raw, e) < 0)
+    vhd_encode_footer(&v->footer, v->raw_footer);
+    if (pl_storage_write(v->file, at, v->raw_footer, VHD_FOOTER_BYTES, e) < 0)
         return pl_within(e, at ? "footer" : "copy of the footer");
     return 0;
 }

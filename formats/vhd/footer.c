@@ -53,7 +53,6 @@ enum vhd_found vhd_decode_footer(const uint8_t *raw, size_t len, struct vhd_foot
 
 void vhd_encode_footer(const struct vhd_footer *footer, uint8_t *raw)
 {
-    memset(raw, 0, VHD_FOOTER_BYTES);
     pl_fields_encode(vhd_footer_fields, footer, raw, VHD_FOOTER_BYTES);
     store_be32(raw + VHD_CHECKSUM_AT, vhd_checksum(raw, VHD_FOOTER_BYTES, VHD_CHECKSUM_AT));
 }
@@ -120,39 +119,46 @@ static bool has_header(const struct vhd_footer *footer)
     return footer->disk_type == VHD_DYNAMIC || footer->disk_type == VHD_DIFFERENCING;
 }
 
+/* One of the two. */
+struct candidate {
+    struct vhd_footer footer;
+    uint8_t raw[VHD_FOOTER_BYTES];
+};
+
 /* The footer at the end, and where it is. */
-static int look_at_end(struct vhd *v, struct vhd_footer *footer, struct pl_err *e)
+static int look_at_end(struct vhd *v, struct candidate *end, struct pl_err *e)
 {
     const uint64_t size = pl_storage_size(v->file);
-    uint8_t raw[VHD_FOOTER_BYTES];
+    uint8_t *raw = end->raw;
 
     v->footer_at = size;
     v->at_end = VHD_NONE;
-    if (size < sizeof raw)
+    if (size < VHD_FOOTER_BYTES)
         return 0;
-    if (pl_storage_read(v->file, size - sizeof raw, raw, sizeof raw, e) < 0)
+    if (pl_storage_read(v->file, size - VHD_FOOTER_BYTES, raw, VHD_FOOTER_BYTES, e) < 0)
         return pl_within(e, "footer");
-    v->at_end = vhd_decode_footer(raw, sizeof raw, footer);
+    v->at_end = vhd_decode_footer(raw, VHD_FOOTER_BYTES, &end->footer);
     if (v->at_end != VHD_NONE) {
-        v->footer_at = size - sizeof raw;
+        v->footer_at = size - VHD_FOOTER_BYTES;
         return 0;
     }
-    v->at_end = vhd_decode_footer(raw + 1, VHD_OLD_FOOTER_BYTES, footer);
-    if (v->at_end != VHD_NONE)
-        v->footer_at = size - VHD_OLD_FOOTER_BYTES;
+    v->at_end = vhd_decode_footer(raw + 1, VHD_OLD_FOOTER_BYTES, &end->footer);
+    if (v->at_end == VHD_NONE)
+        return 0;
+    v->footer_at = size - VHD_OLD_FOOTER_BYTES;
+    memmove(raw, raw + 1, VHD_OLD_FOOTER_BYTES);
+    raw[VHD_OLD_FOOTER_BYTES] = 0;
     return 0;
 }
 
 /* The copy at the start: only dynamic and differencing disks have one, the first sector of others
  * is the guest's. */
-static int look_at_start(struct vhd *v, struct vhd_footer *footer, struct pl_err *e)
+static int look_at_start(struct vhd *v, struct candidate *start, struct pl_err *e)
 {
-    uint8_t raw[VHD_FOOTER_BYTES];
-
-    if (pl_storage_read_padded(v->file, 0, raw, sizeof raw, e) < 0)
+    if (pl_storage_read_padded(v->file, 0, start->raw, VHD_FOOTER_BYTES, e) < 0)
         return pl_within(e, "copy of the footer");
-    v->at_start = vhd_decode_footer(raw, sizeof raw, footer);
-    if (v->at_start != VHD_NONE && !has_header(footer))
+    v->at_start = vhd_decode_footer(start->raw, VHD_FOOTER_BYTES, &start->footer);
+    if (v->at_start != VHD_NONE && !has_header(&start->footer))
         v->at_start = VHD_NONE;
     return 0;
 }
@@ -193,27 +199,36 @@ static int check_footer(const struct vhd_footer *footer, struct pl_err *e)
     return 0;
 }
 
+/* The one that counts; null: none does. */
+static const struct candidate *choose(const struct vhd *v, const struct candidate *end,
+                                      const struct candidate *start, bool tolerant)
+{
+    if (end_counts(v, &end->footer, &start->footer))
+        return end;
+    if (v->at_start == VHD_GOOD)
+        return start;
+    if (tolerant && v->at_end != VHD_NONE)
+        return end;
+    return tolerant && v->at_start != VHD_NONE ? start : NULL;
+}
+
 int vhd_find_footer(struct vhd *v, bool tolerant, struct pl_err *e)
 {
-    struct vhd_footer end, start;
+    struct candidate end, start;
+    const struct candidate *chosen;
 
     if (look_at_end(v, &end, e) < 0 || look_at_start(v, &start, e) < 0)
         return -1;
-    if (end_counts(v, &end, &start))
-        v->footer = end;
-    else if (v->at_start == VHD_GOOD)
-        v->footer = start;
-    else if (tolerant && v->at_end != VHD_NONE)
-        v->footer = end;
-    else if (tolerant && v->at_start != VHD_NONE)
-        v->footer = start;
-    else
+    chosen = choose(v, &end, &start, tolerant);
+    if (!chosen)
         return refuse_footer(v, e);
-    if (v->at_end == VHD_GOOD && !same_disk(&end, &v->footer)) {
+    v->footer = chosen->footer;
+    memcpy(v->raw_footer, chosen->raw, VHD_FOOTER_BYTES);
+    if (v->at_end == VHD_GOOD && !same_disk(&end.footer, &v->footer)) {
         v->at_end = VHD_NONE; /* of another disk */
         v->footer_at = pl_storage_size(v->file);
     }
-    v->copies_differ =
-        v->at_end == VHD_GOOD && v->at_start == VHD_GOOD && end.checksum != start.checksum;
+    v->copies_differ = v->at_end == VHD_GOOD && v->at_start == VHD_GOOD &&
+                       memcmp(end.raw, start.raw, VHD_FOOTER_BYTES) != 0;
     return check_footer(&v->footer, e);
 }

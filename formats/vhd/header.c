@@ -57,6 +57,18 @@ static int check_sizes(const struct vhd *v, struct pl_err *e)
     return 0;
 }
 
+/* Copy of the footer, header and BAT must lie apart. */
+static int check_overlaps(const struct vhd *v, struct pl_err *e)
+{
+    for (unsigned i = 0; i < v->own_count; i++)
+        for (unsigned k = 0; k < i; k++)
+            if (v->own[i].off < v->own[k].off + v->own[k].len &&
+                v->own[k].off < v->own[i].off + v->own[i].len)
+                return pl_fail(e, PL_E_CORRUPT, "%s at 0x%" PRIx64 " overlaps %s at 0x%" PRIx64,
+                               v->own[i].what, v->own[i].off, v->own[k].what, v->own[k].off);
+    return 0;
+}
+
 static int check_header(struct vhd *v, const uint8_t *raw, bool tolerant, struct pl_err *e)
 {
     const struct vhd_header *h = &v->header;
@@ -107,5 +119,5 @@ int vhd_read_header(struct vhd *v, bool tolerant, struct pl_err *e)
     v->own[VHD_OWN_BAT] = (struct vhd_own){ "the BAT", v->header.table_offset,
                                             UINT64_C(4) * v->header.max_table_entries };
     v->own_count = 3;
-    return 0;
+    return check_overlaps(v, e);
 }

@@ -11,21 +11,20 @@
 /* A block of which only the end is missing keeps its start: the file becomes longer. */
 static void mend_entry(struct vhd_check *c, uint32_t index) PL_NEEDS(&c->v->lock)
 {
-    struct vhd *v = c->v;
-    const uint64_t off = (uint64_t)v->bat[index] * VHD_SECTOR;
-    const char *what = vhd_bad_place(v, index, v->bat[index]);
+    const uint64_t off = (uint64_t)c->v->bat[index] * VHD_SECTOR;
+    const char *what = vhd_bad_place(c->v, index, c->v->bat[index]);
 
     if (!what)
         return;
-    if (what == vhd_past_end && off + v->bitmap_size < v->footer_at) {
+    if (what == vhd_past_end && off + c->v->bitmap_size < c->v->footer_at) {
         if (c->told++ < TOLD_MAX)
             pl_warn(c->report, "block %" PRIu32 " was cut off: its end reads as zeros now", index);
         return;
     }
     if (c->told++ < TOLD_MAX)
-        pl_warn(c->report, "block %" PRIu32 " is lost: it reads as %s now", index,
-                v->has_parent ? "its parent has it" : "zeros");
-    vhd_set_entry(v, index, VHD_UNUSED);
+        pl_warn(c->report, "block %" PRIu32 " is lost: it %s now", index,
+                c->v->has_parent ? "shows its parent's content" : "reads as zeros");
+    vhd_set_entry(c->v, index, VHD_UNUSED);
 }
 
 static int mend_header(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
@@ -67,23 +66,22 @@ static int check_growth(const struct vhd *v, size_t blocks, struct pl_err *e)
 
 static int part_blocks(struct vhd_check *c, struct pl_err *e) PL_NEEDS(&c->v->lock)
 {
-    struct vhd *v = c->v;
     PL_FREE struct vhd_block *list = NULL;
     uint64_t end = 0;
     size_t count;
 
-    if (vhd_sorted_blocks(v, &list, &count, e) < 0 || check_growth(v, count, e) < 0)
+    if (vhd_sorted_blocks(c->v, &list, &count, e) < 0 || check_growth(c->v, count, e) < 0)
         return -1;
     for (size_t i = 0; i < count; i++) {
         const uint64_t off = (uint64_t)list[i].sector * VHD_SECTOR;
 
         if (off >= end) {
-            end = off + vhd_block_bytes(v);
+            end = off + vhd_block_bytes(c->v);
             continue;
         }
         pl_warn(c->report, "block %" PRIu32 " overlapped another one: it is a copy now",
                 list[i].index);
-        if (move_away(v, &list[i], e) < 0)
+        if (move_away(c->v, &list[i], e) < 0)
             return -1;
     }
     return 0;
@@ -91,24 +89,23 @@ static int part_blocks(struct vhd_check *c, struct pl_err *e) PL_NEEDS(&c->v->lo
 
 int vhd_mend(struct vhd_check *c, struct pl_err *e)
 {
-    struct vhd *v = c->v;
     uint64_t end;
 
-    if (v->fixed)
-        return vhd_mend_footers(v, e);
-    for (uint32_t i = 0; i < v->header.max_table_entries; i++)
-        if (v->bat[i] != VHD_UNUSED)
+    if (c->v->fixed)
+        return vhd_mend_footers(c->v, e);
+    for (uint32_t i = 0; i < c->v->header.max_table_entries; i++)
+        if (c->v->bat[i] != VHD_UNUSED)
             mend_entry(c, i);
-    end = vhd_end_of_blocks(v);
-    if (v->footer_at < end) {
-        v->footer_at = end;
-        v->at_end = VHD_NONE;
+    end = vhd_end_of_blocks(c->v);
+    if (c->v->footer_at < end) {
+        c->v->footer_at = end;
+        c->v->at_end = VHD_NONE;
     }
-    if (vhd_mend_footers(v, e) < 0 || mend_header(v, e) < 0)
+    if (vhd_mend_footers(c->v, e) < 0 || mend_header(c->v, e) < 0)
         return -1;
-    v->end = end;
-    v->zero_from = v->footer_at + VHD_FOOTER_BYTES;
+    c->v->end = end;
+    c->v->zero_from = c->v->footer_at + VHD_FOOTER_BYTES;
     if (part_blocks(c, e) < 0)
         return -1;
-    return vhd_settle(v, e) < 0 || vhd_begin_change(v, e) < 0 ? -1 : vhd_trim(v, e);
+    return vhd_settle(c->v, e) < 0 || vhd_begin_change(c->v, e) < 0 ? -1 : vhd_trim(c->v, e);
 }

@@ -54,8 +54,9 @@ struct vhd {
     uint32_t bitmap_size; /* bytes of a block's sector bitmap: whole sectors */
     uint32_t align;       /* of the data of new blocks in the file */
 
-    struct pl_lock lock;      /* guards all below; leaf but for the storage */
-    struct vhd_footer footer; /* as on disk, or as it will be after vhd_write_footers */
+    struct pl_lock lock;                  /* guards all below; leaf but for the storage */
+    struct vhd_footer footer;             /* as on disk, or as it will be after vhd_write_footers */
+    uint8_t raw_footer[VHD_FOOTER_BYTES]; /* its bytes as they were found: reserved ones stay */
     struct vhd_header header;
     uint64_t size;           /* of the disk */
     uint64_t footer_at;      /* byte offset of the footer; of the file's end when it is missing */
@@ -84,7 +85,7 @@ struct vhd {
 /* ---- footer.c ---- */
 /* What len bytes hold; decodes it in any case but VHD_NONE. */
 enum vhd_found vhd_decode_footer(const uint8_t *raw, size_t len, struct vhd_footer *footer);
-/* Writes the VHD_FOOTER_BYTES bytes of a footer, its checksum too. */
+/* Writes the fields of a footer into its VHD_FOOTER_BYTES bytes, and the checksum of them all. */
 void vhd_encode_footer(const struct vhd_footer *footer, uint8_t *raw);
 /* The complement of the sum of all bytes but the four of the checksum itself. */
 uint32_t vhd_checksum(const uint8_t *raw, size_t len, size_t checksum_at);
