@@ -96,7 +96,7 @@ void rig_close(struct rig *rig)
     free(rig->layer.parent_format);
     free(rig->layer.identity);
     free(rig->layer.parent_identity);
-    free(rig->layer.parent_stamp);
+    free(rig->layer.parent_revision);
     rig->layer = (struct pl_layer){ 0 };
 }
 
