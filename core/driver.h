@@ -8,8 +8,9 @@
  *
  * Threads: map may run from many threads at once and beside every mutating call.  The mutating
  * calls allocate, link, cancel, zero and discard may run from many threads at once; the core makes
- * sure that no two touch the same granule at the same time.  flush may run beside all of those. All
- * other calls have the layer to themselves.  The driver's own lock keeps its tables consistent.
+ * sure that no two touch the same granule at the same time, nor the same cluster where
+ * layer.cluster_size is larger.  flush may run beside all of those.  All other calls have the layer
+ * to themselves.  The driver's own lock keeps its tables consistent.
  *
  * Promise 1 (flushed data survives): when flush has returned, everything linked, zeroed and
  * discarded before it is found again after any crash; at every other instant the file holds the old
@@ -151,7 +152,7 @@ struct pl_driver {
     int (*open)(const struct pl_open_args *args, struct pl_layer *layer, struct pl_err *e);
     /* Where guest [at, at + len) is: one run, clipped to len, at its start.  Inside the size. */
     int (*map)(void *state, uint64_t at, uint64_t len, struct pl_extent *out, struct pl_err *e);
-    /* Frees the state and closes what open opened.  Writes nothing: flush comes before. */
+    /* Frees the state and closes what open opened.  Writes nothing: flush and seal come before. */
     void (*close)(void *state);
 
     /* ---- writing ---- */
@@ -173,6 +174,9 @@ struct pl_driver {
      */
     int (*discard)(void *state, uint64_t at, uint64_t len, struct pl_err *e);
     int (*flush)(void *state, struct pl_err *e);
+    /* The last flush of an image that is being closed is over: marks the file as closed properly.
+     * null: the format has no such mark. */
+    int (*seal)(void *state, struct pl_err *e);
     /* Nothing more is written to a new image: writes what stands behind the data (the tables and
      * the footer of a stream).  Before the last flush.  null: nothing does. */
     int (*finish)(void *state, struct pl_err *e);

@@ -256,6 +256,9 @@ static int close_one(struct pl_image *img, struct pl_err *e)
 {
     int result = pl_flush(img, e);
 
+    if (result == 0 && img->writable && !img->broken && img->driver->seal &&
+        img->driver->seal(img->layer.state, e) < 0)
+        result = pl_within(e, "%s: closing", img->path);
     img->driver->close(img->layer.state);
     if (!img->borrowed && pl_storage_close(img->file, result < 0 ? NULL : e) < 0)
         result = -1;
