@@ -216,24 +216,6 @@ static int skip_hole(const struct vhdx *v, struct run *run, struct pl_err *e)
     return 0;
 }
 
-/* The run of equal bits from bit `first` on, at most `count` bits and none past the sector's. */
-static uint64_t equal_bits(const uint8_t *bytes, uint64_t first, uint64_t count, bool *set)
-{
-    const uint64_t end = PL_MIN(first + count, BITS_PER_SECTOR);
-    uint64_t i = first;
-
-    *set = bytes[i / 8] >> i % 8 & 1;
-    while (i < end) {
-        if (i % 8 == 0 && i + 8 <= end && bytes[i / 8] == (*set ? 0xff : 0))
-            i += 8;
-        else if ((bytes[i / 8] >> i % 8 & 1) == *set)
-            i++;
-        else
-            break;
-    }
-    return i - first;
-}
-
 /* The run of sectors of a partial block that are alike, from guest address `at` on. */
 static int map_parts(struct vhdx *v, uint64_t at, uint64_t len, const struct run *run,
                      struct pl_extent *out, struct pl_err *e)
@@ -259,7 +241,8 @@ static int map_parts(struct vhdx *v, uint64_t at, uint64_t len, const struct run
     if (load_sector(v, bitmap + bit / 8, &s, e) < 0)
         return pl_within(e, "sector bitmap of chunk %" PRIu64, chunk);
     len = PL_MIN(len, v->block_size - inside);
-    bits = equal_bits(s.bytes, bit % BITS_PER_SECTOR, pl_div_up(skip + len, v->sector_size), &set);
+    bits = vhdx_equal_bits(s.bytes, bit % BITS_PER_SECTOR, pl_div_up(skip + len, v->sector_size),
+                           &set);
     *out = (struct pl_extent){ .state = PL_PARENT };
     if (set) {
         out->state = PL_DATA;

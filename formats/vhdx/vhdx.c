@@ -14,7 +14,7 @@
 
 /* Memory for cached sectors: BAT entries for 16 TiB of disk with blocks of 32 MiB. */
 #define CACHE_BYTES (4 * PL_MIB)
-#define SLOTS_MIN 64
+#define SLOTS_MIN (VHDX_CHANGES_MAX + VHDX_RESERVE_MAX) /* changed ones stay until a commit */
 
 static void vhdx_close(void *state)
 {
@@ -37,6 +37,9 @@ static int make_cache(struct vhdx *v, uint32_t bytes, struct pl_err *e)
 {
     const uint32_t slots = (uint32_t)PL_MAX((bytes ? bytes : CACHE_BYTES) / VHDX_SECTOR, SLOTS_MIN);
 
+    v->dirty = v->writable ? calloc(v->dirty_max, sizeof *v->dirty) : NULL;
+    if (v->writable && !v->dirty)
+        return pl_fail(e, PL_E_NOMEM, "no memory to open it");
     return pl_table_cache_create(v->view, VHDX_SECTOR, slots, &v->tables, e);
 }
 
@@ -44,6 +47,9 @@ static int load(struct vhdx *v, const struct pl_open_args *args, struct pl_err *
 {
     if (args->file->sequential)
         return pl_fail(e, PL_E_UNSUPPORTED, "a pipe cannot hold a VHDX image");
+    if (args->file->device && args->writable)
+        return pl_fail(e, PL_E_UNSUPPORTED,
+                       "a VHDX image on a block device can only be read: it cannot grow there");
     if (vhdx_read_headers(v, e) < 0 || vhdx_replay(v, e) < 0)
         return -1;
     v->file_end = pl_storage_size(v->view);
@@ -94,6 +100,7 @@ static int vhdx_open(const struct pl_open_args *args, struct pl_layer *layer, st
     v->report = args->report;
     v->writable = args->writable;
     v->direct = args->created;
+    v->dirty_max = VHDX_CHANGES_MAX;
     if (load(v, args, e) < 0 || fill_layer(v, layer, e) < 0) {
         vhdx_close(v);
         return -1;
@@ -112,11 +119,21 @@ static void vhdx_flags(void *state, struct pl_image_flags *flags)
 extern const struct pl_driver pl_vhdx;
 const struct pl_driver pl_vhdx = {
     .name = "vhdx",
+    .create_options = vhdx_create_options,
     .spec = "[MS-VHDX] Virtual Hard Disk v2 (VHDX) File Format",
     .probe = vhdx_probe,
     .open = vhdx_open,
     .map = vhdx_map,
     .close = vhdx_close,
+    .allocate = vhdx_allocate,
+    .link = vhdx_link,
+    .cancel = vhdx_cancel,
+    .zero = vhdx_zero,
+    .discard = vhdx_discard,
+    .flush = vhdx_flush,
+    .seal = vhdx_seal,
+    .create = vhdx_create,
+    .measure = vhdx_measure,
     .info = vhdx_info,
     .flags = vhdx_flags,
 };

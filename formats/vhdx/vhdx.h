@@ -157,6 +157,104 @@ static inline bool vhdx_is_present(uint64_t entry)
     return VHDX_BAT_STATE(entry) >= VHDX_FULLY_PRESENT;
 }
 
+/* ---- tables.c: sectors of tables in memory; all need v->lock ---- */
+/* The sector of a table that has byte `off` of the file; *bytes is its start and good until the
+ * next call. */
+int vhdx_table(struct vhdx *v, uint64_t off, uint8_t **bytes, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* That sector, got by the last call, was changed.  Room for it was made by vhdx_reserve. */
+void vhdx_table_changed(struct vhdx *v, uint64_t off) PL_NEEDS(&v->lock);
+/* Makes sure that `count` more sectors (at most VHDX_RESERVE_MAX) can be changed before the next
+ * commit, so that changes that belong together reach the file together. */
+int vhdx_reserve(struct vhdx *v, uint32_t count, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+#define VHDX_RESERVE_MAX 64
+/* Reads and writes an entry of the BAT, by its index. */
+int vhdx_entry(struct vhdx *v, uint64_t index, uint64_t *entry, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* Changes one sector. */
+int vhdx_set_entry(struct vhdx *v, uint64_t index, uint64_t entry, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* The place of the sector bitmap block for a payload block, 0: there is none. */
+int vhdx_bitmap(struct vhdx *v, uint64_t block, uint64_t *off, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* How many of the sectors of a payload block from guest address `at` on, up to len bytes (whole
+ * sectors, within the block), are alike, in bytes, and whether they are in this file.  `bitmap` is
+ * the place of the bitmap block. */
+int vhdx_bits(struct vhdx *v, uint64_t bitmap, uint64_t at, uint64_t *len, bool *set,
+              struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* Sets the bits of guest [at, at + len), within one payload block.  Changes up to
+ * vhdx_bitmap_sectors(v) sectors. */
+int vhdx_set_bits(struct vhdx *v, uint64_t bitmap, uint64_t at, uint64_t len, bool set,
+                  struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* Sectors of a table that the bits of one payload block are in, at most. */
+uint32_t vhdx_bitmap_sectors(const struct vhdx *v);
+/* The run of equal bits from bit `first` on, at most `count` bits and none past the sector's. */
+uint64_t vhdx_equal_bits(const uint8_t *bytes, uint64_t first, uint64_t count, bool *set);
+
+/* ---- log_write.c ---- */
+/* A sector of the file and what it becomes. */
+struct vhdx_change {
+    uint64_t off; /* multiple of VHDX_SECTOR */
+    const uint8_t *bytes;
+};
+/* Sectors that one log entry can take: their descriptors fill one more. */
+#define VHDX_CHANGES_MAX 126
+/* Begins to use the log: a new LogGuid, an empty entry, new write GUIDs in the header. */
+int vhdx_log_start(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* Syncs what was written before, then writes an entry and syncs it: the changes now happen,
+ * whatever comes.  The caller makes them. */
+int vhdx_log_write(struct vhdx *v, const struct vhdx_change *changes, uint32_t count,
+                   struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+
+/* ---- flush.c ---- */
+/* PL_E_INVALID when the image is open for reading only, PL_E_SYS when it is broken. */
+int vhdx_check_writable(const struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* The same, and begins to use the log.  Before any change of tables or guest data. */
+int vhdx_begin_change(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* The steps at the top of this page. */
+int vhdx_commit(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* Syncs the file; a failure breaks the image. */
+int vhdx_sync(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* Makes the file as long as file_end says. */
+int vhdx_cover_file(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* The driver's flush. */
+int vhdx_flush(void *state, struct pl_err *e);
+/* The driver's seal. */
+int vhdx_seal(void *state, struct pl_err *e);
+
+/* ---- room.c ---- all need v->lock ---- */
+/* Room of one to `count` blocks in a row; it reads as zeros. */
+int vhdx_new_room(struct vhdx *v, uint64_t count, uint64_t *off, uint64_t *got, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* Room for tables at the end of the file, whole MiB; it reads as zeros. */
+int vhdx_new_table_room(struct vhdx *v, uint64_t len, uint64_t *off, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* The room of a block is free once the next commit is done. */
+void vhdx_free_room(struct vhdx *v, uint64_t off) PL_NEEDS(&v->lock);
+/* That commit is done. */
+void vhdx_rooms_free_now(struct vhdx *v) PL_NEEDS(&v->lock);
+
+/* ---- write.c, zero.c: the driver's slots ---- */
+/* Room for plain bytes. */
+int vhdx_allocate(void *state, uint64_t at, uint64_t len, struct pl_place *out, struct pl_err *e);
+/* Makes map show a place. */
+int vhdx_link(void *state, const struct pl_place *place, struct pl_err *e);
+/* Gives a place back that was not linked. */
+void vhdx_cancel(void *state, const struct pl_place *place);
+/* Makes whole sectors read as zeros. */
+int vhdx_zero(void *state, uint64_t at, uint64_t len, bool unmap, struct pl_err *e);
+/* Gives the room of whole blocks back. */
+int vhdx_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+
+/* ---- create.c, measure.c ---- */
+/* What -o takes. */
+extern const struct pl_option_help vhdx_create_options[];
+/* Writes a new image. */
+int vhdx_create(const struct pl_create_args *args, struct pl_err *e);
+/* Tells what a new image would take. */
+int vhdx_measure(const struct pl_measure_args *args, struct pl_measure_result *result,
+                 struct pl_err *e);
+
 /* ---- facts.c ---- */
 /* What `info` shows. */
 int vhdx_info(void *state, struct pl_fact *facts, struct pl_err *e);
