@@ -255,6 +255,58 @@ int vhdx_create(const struct pl_create_args *args, struct pl_err *e);
 int vhdx_measure(const struct pl_measure_args *args, struct pl_measure_result *result,
                  struct pl_err *e);
 
+/* ---- tally.c ---- */
+/* Which MiB of the file have an owner. */
+struct vhdx_tally {
+    uint8_t *used; /* a bit each */
+    uint64_t units;
+};
+/* Headers, log and regions are taken from the start. */
+int vhdx_tally_make(const struct vhdx *v, struct vhdx_tally *tally, struct pl_err *e) PL_CHECK;
+/* Frees. */
+void vhdx_tally_free(struct vhdx_tally *tally);
+/* Takes the MiB of [off, off + len); false, and nothing is taken, where one has an owner already.
+ * What lies past the last MiB is left out. */
+bool vhdx_tally_take(struct vhdx_tally *tally, uint64_t off, uint64_t len);
+/* Gives them back. */
+void vhdx_tally_drop(struct vhdx_tally *tally, uint64_t off, uint64_t len);
+/* Whether a MiB, by its number, has an owner. */
+bool vhdx_tally_has(const struct vhdx_tally *tally, uint64_t unit);
+/* Byte offset behind the last MiB that has one. */
+uint64_t vhdx_tally_end(const struct vhdx_tally *tally);
+
+/* ---- walk.c ---- */
+/* An entry of the BAT that is not all zeros. */
+struct vhdx_item {
+    uint64_t index;
+    uint64_t entry;
+    bool bitmap;    /* of a sector bitmap block ... */
+    uint64_t block; /* ... for the chunk of this payload block; else the payload block */
+};
+/* Visits the entries of the disk in the order of the BAT; `visit` may change them. */
+int vhdx_walk(struct vhdx *v,
+              int (*visit)(void *ctx, const struct vhdx_item *item, struct pl_err *e), void *ctx,
+              struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* Sets entries [first, end) to zero, but for that of index `keep`; payload blocks lose their room.
+ */
+int vhdx_clear_entries(struct vhdx *v, uint64_t first, uint64_t end, uint64_t keep,
+                       struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* Takes what all sound entries say. */
+int vhdx_tally_blocks(struct vhdx *v, struct vhdx_tally *tally, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* Cuts the file at `end`, behind which nothing is used; nothing is waiting to be committed. */
+int vhdx_cut_file(struct vhdx *v, uint64_t end, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+
+/* ---- resize.c, check.c, compact.c: the driver's slots ---- */
+/* Grows or shrinks the disk. */
+int vhdx_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
+                struct pl_err *e);
+/* Looks for defects and mends them. */
+int vhdx_check(void *state, enum pl_repair repair, const struct pl_report *report,
+               struct pl_check_result *result, struct pl_err *e);
+/* Gives back blocks that are zero, and moves the others to the front of the file. */
+int vhdx_compact(void *state, const struct pl_report *report, uint64_t *freed, struct pl_err *e);
+
 /* ---- facts.c ---- */
 /* What `info` shows. */
 int vhdx_info(void *state, struct pl_fact *facts, struct pl_err *e);
