@@ -19,6 +19,9 @@
 /* Zeros are told from data in no smaller pieces. */
 #define STEP_MIN 512u
 
+/* Clusters of more parts than that are not reserved ahead; qcow2's subclusters are 32. */
+#define HOLES_PARTS_MIN 32u
+
 /* The greatest unit that must not be cut: compressed units of both sides and the target's granule.
  */
 static uint32_t window_for(const struct pl_disk *source, const struct pl_image *target)
@@ -79,6 +82,13 @@ static int set_compression(struct pl_convert_job *job, struct pl_err *e)
     return set_packed_room(job, e);
 }
 
+/* Whether a cluster of the format is written in parts so small that most of it may stay a hole of
+ * the file: what is made ahead would be taken for good. */
+static bool has_holes(const struct pl_layer *layer)
+{
+    return layer->cluster_size / HOLES_PARTS_MIN > layer->granule;
+}
+
 /* How zeros are told from data, and what becomes of them. */
 static int set_sparseness(struct pl_convert_job *job, struct pl_err *e)
 {
@@ -93,7 +103,7 @@ static int set_sparseness(struct pl_convert_job *job, struct pl_err *e)
     job->step = PL_MIN(job->step, job->window);
     job->whole = !job->scan && (!plain || !job->fresh || job->sequential);
     job->reserve = plain && job->fresh && !job->sequential && !job->target->file->device;
-    job->reserve_file = !plain && job->fresh;
+    job->reserve_file = !plain && job->fresh && !has_holes(layer);
     if (!job->scan && job->reserve) {
         job->reserve = false;
         return pl_storage_preallocate(job->target->file, 0, layer->size, PL_PREALLOC_FALLOC, e);
