@@ -14,12 +14,30 @@ int vhdx_check_writable(const struct vhdx *v, struct pl_err *e)
     return pl_hint(e, "open the image again: its log is replayed then");
 }
 
+/* Some writers end the file with the disk, inside its last block: new room begins behind that. */
+static int cover_last_block(struct vhdx *v, struct pl_err *e) PL_NEEDS(&v->lock)
+{
+    const uint64_t blocks = vhdx_blocks(v, v->size);
+    uint64_t entry = 0;
+
+    if (blocks == 0)
+        return 0;
+    if (vhdx_entry(v, vhdx_payload_index(v, blocks - 1), &entry, e) < 0)
+        return -1;
+    if (vhdx_is_present(entry) &&
+        vhdx_check_payload(v, entry, blocks - 1, v->file_end, NULL) == 0)
+        v->file_end = PL_MAX(v->file_end, VHDX_BAT_OFFSET(entry) + v->block_size);
+    return 0;
+}
+
 int vhdx_begin_change(struct vhdx *v, struct pl_err *e)
 {
     if (vhdx_check_writable(v, e) < 0)
         return -1;
     if (v->changed)
         return 0;
+    if (cover_last_block(v, e) < 0)
+        return -1;
     if (!v->direct && vhdx_log_start(v, e) < 0)
         return -1;
     v->changed = true;
