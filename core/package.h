@@ -35,7 +35,8 @@ struct pl_package_disk {
 struct pl_package_open_args {
     struct pl_storage *file;        /* stays the caller's and must outlive the package */
     struct pl_storage *authorities; /* certificates (PEM) that may have signed it; null: none */
-    const struct pl_report *report; /* warnings while opening; may be null */
+    const struct pl_report *report; /* warnings, and the unpacking by storage; may be null; must
+                                       outlive the package */
     /* Opens a file that the package names, for reading, by the opener's policy; relative to the
      * package's folder.  The storage is the driver's.  May be called until the package is
      * closed. */
@@ -48,7 +49,7 @@ struct pl_package_create_args {
     struct pl_storage *file; /* empty; stays the caller's */
     const char *name;        /* the machine's name when the options give none: a file name without
                                   its ending */
-    const uint64_t *capacities; /* the virtual size of each disk in bytes */
+    const uint64_t *capacities; /* the virtual size of each disk in bytes, as its image says it */
     size_t disk_count;
     const struct pl_options *options; /* -o; unknown keys are the caller's to refuse */
     bool reproducible;                /* identifiers and times derived, not random */

@@ -268,7 +268,7 @@ static int parse_content(struct ovf_parse *parse, const xmlNode *node, struct pl
 
 static int parse_root(struct ovf_parse *parse, const xmlNode *root, struct pl_err *e)
 {
-    if (!root || !ovf_xml_is(root, OVF_ENVELOPE, "Envelope"))
+    if (!root || !ovf_xml_version(root) || !ovf_xml_is(root, OVF_ENVELOPE, "Envelope"))
         return pl_fail(e, PL_E_FORMAT,
                        "the descriptor's root is no Envelope in a namespace of OVF 0.9, 1 or 2");
     parse->envelope->version = ovf_xml_version(root);

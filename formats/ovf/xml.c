@@ -95,6 +95,7 @@ const char *ovf_xml_version(const xmlNode *node)
 {
     static const char *const known[][2] = {
         { "http://schemas.dmtf.org/ovf/envelope/1", "1" },
+        { "http://schemas.dmtf.org/ovf/envelope/1/", "1" }, /* oVirt */
         { "http://schemas.dmtf.org/ovf/envelope/2", "2" },
         { "http://schemas.dmtf.org/ovf/1/envelope", "1" },
         { "http://www.vmware.com/schema/ovf/1/envelope", "0.9" },
@@ -117,7 +118,7 @@ static bool in_space(const xmlNode *node, enum ovf_space space)
 
     switch (space) {
     case OVF_ENVELOPE:
-        return ovf_xml_version(node) != NULL;
+        return !node->ns || ovf_xml_version(node); /* oVirt's have a namespace at the root alone */
     case OVF_CIM:
         return begins(uri, "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_");
     default:

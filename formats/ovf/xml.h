@@ -18,7 +18,7 @@
 
 /* Namespaces by what they are for, all versions of each. */
 enum ovf_space {
-    OVF_ENVELOPE, /* of OVF itself: 0.9, 1.0 and 1.1, 2.x */
+    OVF_ENVELOPE, /* of OVF itself: 0.9, 1.0 and 1.1, 2.x; also what has no namespace */
     OVF_CIM,      /* setting data classes of CIM: rasd, vssd, sasd, epasd */
     OVF_VMWARE,
 };

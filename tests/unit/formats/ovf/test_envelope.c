@@ -235,6 +235,42 @@ static void old_descriptors_are_read(void **state)
     pl_storage_close(file, NULL);
 }
 
+/* oVirt and virt-v2v: only the root and attributes have prefixes, an empty parentRef. */
+static const char ovirt[] =
+    "<ovf:Envelope xmlns:ovf=\"http://schemas.dmtf.org/ovf/envelope/1/\""
+    " xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\""
+    " xmlns:rasd=\"http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/"
+    "CIM_ResourceAllocationSettingData\" ovf:version=\"4.4.0.0\">"
+    "<References><File ovf:href=\"5b3c\" ovf:id=\"5b3c\" ovf:size=\"700\"/></References>"
+    "<Section xsi:type=\"ovf:DiskSection_Type\"><Info/><Disk ovf:diskId=\"77\" ovf:size=\"10\""
+    " ovf:capacity=\"10\" ovf:capacityAllocationUnits=\"byte * 2^30\" ovf:parentRef=\"\""
+    " ovf:fileRef=\"5b3c\" ovf:format=\"http://www.gnome.org/~markmc/qcow-image-format.html\"/>"
+    "</Section><Content ovf:id=\"out\" xsi:type=\"ovf:VirtualSystem_Type\"><Name>guest</Name>"
+    "<Section ovf:id=\"9\" xsi:type=\"ovf:OperatingSystemSection_Type\">"
+    "<Description>rhel_8x64</Description></Section>"
+    "<Section xsi:type=\"ovf:VirtualHardwareSection_Type\"><Item>"
+    "<rasd:ResourceType>4</rasd:ResourceType><rasd:VirtualQuantity>2048</rasd:VirtualQuantity>"
+    "<rasd:AllocationUnits>MegaBytes</rasd:AllocationUnits></Item></Section></Content>"
+    "</ovf:Envelope>";
+
+static void ovirt_s_descriptor_is_read(void **state)
+{
+    struct pl_storage *file;
+    void *package = open_text(ovirt, &file);
+    char *facts = facts_of(&pl_ovf, package);
+
+    (void)state;
+    HAS(facts, ".machines.0.name=guest");
+    HAS(facts, ".machines.0.os=rhel_8x64");
+    HAS(facts, ".machines.0.memory=2147483648");
+    HAS(facts, ".disks.0.capacity=10737418240");
+    HAS(facts, ".disks.0.format=qcow2");
+    assert_null(strstr(facts, ".disks.0.parent"));
+    free(facts);
+    pl_ovf.close(package);
+    pl_storage_close(file, NULL);
+}
+
 static void machines_of_collections_and_the_default_configuration_count(void **state)
 {
     /* clang-format off */
@@ -491,6 +527,7 @@ int main(void)
         cmocka_unit_test(an_empty_disk_has_no_storage),
         cmocka_unit_test(virtualbox_s_descriptor_is_read),
         cmocka_unit_test(old_descriptors_are_read),
+        cmocka_unit_test(ovirt_s_descriptor_is_read),
         cmocka_unit_test(machines_of_collections_and_the_default_configuration_count),
         cmocka_unit_test(a_machine_may_have_no_hardware),
         cmocka_unit_test(units_are_products),
