@@ -13,8 +13,8 @@ struct vmdk_edit {
 };
 
 /* Plans to write `value`, which is not shorter than the piece, in its place.  Where it is longer
- * the text behind is not moved if that can be helped: comments and empty lines nearby give the
- * room.  PL_E_UNSUPPORTED where the change does not fit in one sector, or in the descriptor's room. */
+ * comments and empty lines nearby give the room if they can, so that no other line moves.
+ * PL_E_UNSUPPORTED where the change does not fit in one sector, or in the descriptor's room. */
 int vmdk_edit_plan(const struct vmdk *v, struct vmdk_piece piece, const char *value,
                    struct vmdk_edit *out, struct pl_err *e) PL_CHECK;
 

@@ -85,3 +85,14 @@ int vmdk_info(void *state, struct pl_fact *facts, struct pl_err *e)
         add_value(v, facts, "parent-uuid", "ddb.uuid.parent");
     return 0;
 }
+
+uint64_t vmdk_disk_usage(void *state)
+{
+    const struct vmdk *v = state;
+    uint64_t sum = pl_storage_disk_usage(v->file);
+
+    for (size_t i = 0; i < v->count; i++)
+        if (v->parts[i].extent.owned)
+            sum += pl_storage_disk_usage(v->parts[i].extent.file);
+    return sum;
+}

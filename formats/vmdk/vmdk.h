@@ -96,6 +96,8 @@ int vmdk_new_cid(uint32_t old, size_t digits, uint32_t *cid, struct pl_err *e) P
 int vmdk_check(void *state, enum pl_repair repair, const struct pl_report *report,
                struct pl_check_result *result, struct pl_err *e) PL_CHECK;
 int vmdk_info(void *state, struct pl_fact *facts, struct pl_err *e) PL_CHECK;
+/* Bytes that the host keeps for all files of the disk. */
+uint64_t vmdk_disk_usage(void *state);
 int vmdk_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
                 struct pl_err *e) PL_CHECK;
 int vmdk_measure(const struct pl_measure_args *args, struct pl_measure_result *result,
