@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "core/base/checked.h"
+#include "core/base/scope.h"
 #include "formats/vmdk/create.h"
 #include "tests/support/images.h"
 #include "tests/support/vmdk_disk_rig.h"
@@ -140,6 +141,7 @@ static void extents_are_named_after_the_disk(void **state)
         assert_string_equal(name, name_rows[i].name);
         free(name);
         pl_options_free(options);
+        free(pl_take(st->path));
         pl_storage_close(st, NULL);
     }
 }
@@ -312,6 +314,7 @@ static void names_that_a_descriptor_cannot_hold_are_refused(void **state)
     args.file->path = strdup("a\"b.vmdk");
     OK(vmdk_read_request(options, PL_MIB, false, &r, &e));
     FAILS(PL_E_INVALID, "quotes", vmdk_new_descriptor(&r, &args, &text, &e));
+    free(pl_take(args.file->path));
     pl_storage_close(args.file, NULL);
     pl_options_free(options);
 }
