@@ -25,6 +25,7 @@ struct vmdk_request {
     uint64_t extents;
 };
 
+/* What -o takes; ends with a row of nulls. */
 extern const struct pl_option_help vmdk_create_options[];
 
 /* Reads and checks the options for a disk of `size`.  Texts are the options' own. */
@@ -57,6 +58,7 @@ struct vmdk_geometry {
     uint64_t cylinders;
     unsigned heads, sectors;
 };
+/* That of a disk of `size` bytes. */
 struct vmdk_geometry vmdk_geometry_for(const char *adapter, uint64_t size);
 
 /* ---- streams ---- */

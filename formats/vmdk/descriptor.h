@@ -85,8 +85,8 @@ bool vmdk_descriptor_find(const struct vmdk_descriptor *d, const char *key, stru
 /* A copy of the value, the caller's to free; null: no such line, an empty value, or no memory. */
 char *vmdk_descriptor_value(const struct vmdk_descriptor *d, const char *key);
 
-/* The names of the words above, as VMware writes them. */
+/* The words above, as VMware writes them. */
 const char *vmdk_access_name(enum vmdk_access access);
-const char *vmdk_type_name(enum vmdk_type type);
+const char *vmdk_type_name(enum vmdk_type type); /* the same for the type */
 
 #endif

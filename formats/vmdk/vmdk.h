@@ -60,8 +60,9 @@ struct vmdk {
 };
 
 /* ---- open.c ---- */
+/* The driver's open: texts of *layer are set also when it fails. */
 int vmdk_open(const struct pl_open_args *args, struct pl_layer *layer, struct pl_err *e) PL_CHECK;
-void vmdk_close(void *state);
+void vmdk_close(void *state); /* the driver's close */
 
 /* What all extents are opened with. */
 struct vmdk_extent_args vmdk_extent_args(const struct vmdk *v, const struct pl_open_args *args);
@@ -92,16 +93,21 @@ int vmdk_before_change(struct vmdk *v, struct pl_err *e) PL_CHECK;
 /* A random CID that is neither `old` nor one with a meaning; reaches `digits` digits at most. */
 int vmdk_new_cid(uint32_t old, size_t digits, uint32_t *cid, struct pl_err *e) PL_CHECK;
 
-/* ---- check.c, facts.c, resize.c, measure.c, create.c ---- */
+/* ---- slots of the driver in files of their own; see core/driver.h ---- */
+/* check.c: each extent, missing and short files, extents that overlap. */
 int vmdk_check(void *state, enum pl_repair repair, const struct pl_report *report,
                struct pl_check_result *result, struct pl_err *e) PL_CHECK;
+/* facts.c: qemu-img's names, then platter's own. */
 int vmdk_info(void *state, struct pl_fact *facts, struct pl_err *e) PL_CHECK;
 /* Bytes that the host keeps for all files of the disk. */
 uint64_t vmdk_disk_usage(void *state);
+/* resize.c: grows the last extent.  Shrinking is PL_E_UNSUPPORTED. */
 int vmdk_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
                 struct pl_err *e) PL_CHECK;
+/* measure.c: of all files together. */
 int vmdk_measure(const struct pl_measure_args *args, struct pl_measure_result *result,
                  struct pl_err *e) PL_CHECK;
+/* create.c: the extents, then the descriptor. */
 int vmdk_create(const struct pl_create_args *args, struct pl_err *e) PL_CHECK;
 
 #endif
