@@ -89,8 +89,7 @@ struct pl_layer {
     char *parent_revision; /* a word that the parent has too unless somebody wrote to it after the
                               child was made, which earns a warning; null: not known */
     bool bitmaps;          /* it can hold persistent bitmaps */
-    bool
-        plain; /* the file's first bytes are the disk's, address for address: room can be made ahead */
+    bool plain;      /* the file's first bytes are the disk's, address for address */
     bool sparse_new; /* what was never written reads as zeros (or falls to the parent) */
 };
 
@@ -116,8 +115,9 @@ struct pl_open_args {
     const char *snapshot;    /* open this internal snapshot (id or name) read-only instead; null */
     uint32_t cache_bytes;    /* the most memory for cached tables; 0: the driver's default */
     const struct pl_report *report; /* warnings; may be null */
-    /* The driver's create made the file a moment ago, with these arguments, and it is opened for its
-     * one writer: what cannot be read back (a stream) is known from them.  null: any other file. */
+    /* The driver's create made the file a moment ago, with these arguments, and it is opened for
+     * its one writer: what cannot be read back (a stream) is known from them.  null: any other
+     * file. */
     const struct pl_create_args *created;
     /* Opens a further file that this one names, by the opener's policy.  The storage is the
      * driver's. */
@@ -187,8 +187,8 @@ struct pl_driver {
      * layer->size. */
     int (*resize)(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
                   struct pl_err *e);
-    /* Makes the file shorter by moving what lies behind free room into it; the disk's content stays,
-     * at every instant.  *freed: the bytes that the file lost. */
+    /* Makes the file shorter by moving what lies behind free room into it; the disk's content
+     * stays, at every instant.  *freed: the bytes that the file lost. */
     int (*compact)(void *state, const struct pl_report *report, uint64_t *freed, struct pl_err *e);
     int (*check)(void *state, enum pl_repair repair, const struct pl_report *report,
                  struct pl_check_result *result, struct pl_err *e);

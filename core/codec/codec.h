@@ -68,8 +68,8 @@ struct pl_foreign_unit {
     size_t unit_len;
 };
 
-/* Checks the unit by unpacking it into foreign->unit, then writes it, framed as the codec of `state`
- * asks, to dst, which has room for *dst_len bytes; pl_can_reframe(from, to) holds.
+/* Checks the unit by unpacking it into foreign->unit, then writes it, framed as the codec of
+ * `state` asks, to dst, which has room for *dst_len bytes; pl_can_reframe(from, to) holds.
  *  0: *dst_len bytes were written, and nothing is missing or surplus in them;
  *  1: it does not fit, or the stream is one that not every reader would take (cut off at its end,
  *     or longer than the unit); foreign->unit is filled all the same: pack that anew;

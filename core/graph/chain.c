@@ -73,6 +73,7 @@ static int refuse_loop(const struct pl_image *youngest, const struct pl_image *c
 struct search {
     struct pl_image *youngest, *child;
     const struct pl_open_options *options; /* of the youngest */
+    const struct pl_report *report;        /* for what opening says of the file; may be null */
 };
 
 /* Opens the file of that name, seen from the folder of the child, alone and hangs it below the
@@ -87,7 +88,7 @@ static int open_by_name(const struct search *s, const char *name, struct pl_err 
         .no_parent = true, /* one step at a time: no recursion */
         .force_share = s->options->force_share,
         .allowed_dirs = s->options->allowed_dirs,
-        .report = s->options->report,
+        .report = s->report,
     };
     const struct pl_file_source own = { 0 };
     struct pl_image *parent;
@@ -130,14 +131,16 @@ static bool is_candidate(const struct search *s, const char *name)
  * and some formats give none.  1: not there. */
 static int search_folder(const struct search *s, struct pl_err *e)
 {
+    struct search quiet = *s; /* what other files have to say concerns nobody */
     char **names;
     size_t count;
     int result = 1;
 
+    quiet.report = NULL;
     if (pl_names_beside(s->child->file, &names, &count, e) < 0)
         return -1;
     for (size_t i = 0; result == 1 && i < count; i++)
-        if (is_candidate(s, names[i]) && open_by_name(s, names[i], NULL) == 0)
+        if (is_candidate(s, names[i]) && open_by_name(&quiet, names[i], NULL) == 0)
             result = 0;
     pl_names_free(names, count);
     return result;
@@ -188,7 +191,9 @@ int pl_open_parents(struct pl_image *img, const struct pl_open_options *options,
     struct pl_image *child = img;
 
     while (child->layer.parent_name || child->layer.parent_identity) {
-        const struct search search = { .youngest = img, .child = child, .options = options };
+        const struct search search = {
+            .youngest = img, .child = child, .options = options, .report = options->report
+        };
 
         if (open_parent(&search, e) < 0) {
             pl_close(pl_take(img->parent), NULL);

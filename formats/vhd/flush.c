@@ -5,8 +5,8 @@
 #include "core/base/bytes.h"
 #include "formats/vhd/change.h"
 
-/* The file grows by so many blocks, up to so many bytes, so that not each block needs a footer and a
- * sync. */
+/* The file grows by so many blocks, up to so many bytes, so that not each block needs a footer and
+ * a sync. */
 #define BLOCKS_AHEAD 8
 #define BYTES_AHEAD (32 * PL_MIB)
 

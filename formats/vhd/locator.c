@@ -2,8 +2,8 @@
  *
  * There are up to eight, one for each platform, and one more in the header.  What Windows wrote
  * has its separators and drive letters; the core looks for the last part of a name in the child's
- * folder too.  A name that is relative to the child's folder is worth more than an absolute one, which
- * ends with a move to another host. */
+ * folder too.  A name that is relative to the child's folder is worth more than an absolute one,
+ * which ends with a move to another host. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

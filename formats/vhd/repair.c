@@ -1,5 +1,5 @@
-/* repair.c - mends what check finds, in this order: entries without room, footers, header, blocks in
- * one place.  What is read as zeros afterwards is told. */
+/* repair.c - mends what check finds, in this order: entries without room, footers, header, blocks
+ * in one place.  What is read as zeros afterwards is told. */
 #include <inttypes.h>
 
 #include "core/base/scope.h"

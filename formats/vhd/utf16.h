@@ -11,7 +11,7 @@
 char *vhd_text_of_utf16(const uint8_t *bytes, size_t len, bool big_endian);
 
 /* Writes UTF-8 `text` as UTF-16 without a NUL, as many whole characters as fit into `room` bytes;
- * bytes that are not UTF-8 become '?'.  The bytes written; with `room` 0 the bytes it would take. */
+ * bytes that are not UTF-8 become '?'.  The bytes written; with `room` 0 those it would take. */
 size_t vhd_utf16_of_text(const char *text, uint8_t *bytes, size_t room, bool big_endian);
 
 #endif

@@ -1,6 +1,6 @@
 /* extent.h - one extent file of a VMDK disk: the contract between vmdk.c, which puts the extents of
- * a descriptor behind each other, and the kinds of extents (sparse.h, stream.h, sesparse.h; flat and
- * zero ones are in flat.c).
+ * a descriptor behind each other, and the kinds of extents (sparse.h, sesparse.h, stream_write.c;
+ * flat and zero ones are in flat.c).
  *
  * The slots are those of pl_driver with addresses that count from the extent's start; what
  * core/driver.h says about threads, order and errors holds for each.  A null slot: the kind cannot
@@ -36,7 +36,7 @@ struct vmdk_extent_ops {
 /* What opening an extent is told. */
 struct vmdk_extent_args {
     struct pl_storage *file; /* stays vmdk.c's */
-    uint64_t size;           /* guest bytes by the extent line; 0: there is none, the file decides */
+    uint64_t size;           /* guest bytes by the extent line; 0: none, the file decides */
     bool writable, check_only;
     bool has_parent;      /* what the extent does not say is the parent's: zeros must be told */
     uint32_t cache_bytes; /* the most memory for cached tables; 0: the kind's default */
@@ -71,7 +71,7 @@ int vmdk_sparse_open(const struct vmdk_extent_args *args, struct vmdk_extent *ou
 /* What a new sparse extent is to be. */
 struct vmdk_sparse_new {
     uint64_t size;        /* guest bytes */
-    uint64_t grain_size;  /* bytes, a power of two from 4 KiB to 8 MiB (COWD: from 512) */
+    uint64_t grain_size;  /* bytes, a power of two from 8 KiB to 8 MiB (COWD: from 512) */
     const char *descriptor; /* embedded; null: none */
     bool zeroed_grain;    /* header version 2, zeroed-grain entries are used */
     bool cowd;            /* vmfsSparse instead of hosted sparse */

@@ -253,15 +253,6 @@ void vmdk_sparse_close(void *state)
     free(s);
 }
 
-static void sparse_info(void *state, struct pl_fact *facts)
-{
-    const struct vmdk_sparse *s = state;
-
-    pl_facts_number(facts, "cluster-size", s->grain_size);
-    if (s->compressed)
-        pl_facts_bool(facts, "compressed", true);
-}
-
 static const struct vmdk_extent_ops sparse_ops = {
     .kind = "sparse",
     .map = vmdk_sparse_map,
@@ -274,7 +265,6 @@ static const struct vmdk_extent_ops sparse_ops = {
     .resize = vmdk_sparse_resize,
     .compact = vmdk_sparse_compact,
     .check = vmdk_sparse_check,
-    .info = sparse_info,
     .close = vmdk_sparse_close,
 };
 

@@ -258,5 +258,6 @@ const struct pl_driver pl_vmdk = {
     .compact = vmdk_compact,
     .check = vmdk_check,
     .measure = vmdk_measure,
+    .disk_usage = vmdk_disk_usage,
     .info = vmdk_info,
 };

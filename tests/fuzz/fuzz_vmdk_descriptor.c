@@ -88,8 +88,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (pl_memory_storage(data, size, EXERCISE_LIMIT, &file, NULL) < 0)
         return 0;
     /* sparse files are for other targets */
-    if (pl_vmdk.probe(data, size, size) && size > 4 && memcmp(data, "KDMV", 4) != 0 &&
-        memcmp(data, "COWD", 4) != 0) {
+    if (pl_vmdk.probe(&(struct pl_probe){ .head = data, .len = size, .file_size = size }) &&
+        size > 4 && memcmp(data, "KDMV", 4) != 0 && memcmp(data, "COWD", 4) != 0) {
         look(file, false);
         look(file, true);
         change(file);

@@ -1,5 +1,5 @@
-/* vmdk_disk_rig.h - VMDK disks of several files without a host: files in memory by name, driven the way
- * the core drives a driver.  One thread at a time.  cmocka.h comes first. */
+/* vmdk_disk_rig.h - VMDK disks of several files without a host: files in memory by name, driven the
+ * way the core drives a driver.  One thread at a time.  cmocka.h comes first. */
 #ifndef TESTS_SUPPORT_VMDK_RIG_H
 #define TESTS_SUPPORT_VMDK_RIG_H
 

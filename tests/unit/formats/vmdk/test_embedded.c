@@ -13,7 +13,7 @@
 #include "formats/vmdk/extent.h"
 #include "tests/support/env.h"
 #include "tests/support/images.h"
-#include "tests/support/vmdk_rig.h"
+#include "tests/support/vmdk_disk_rig.h"
 
 #define READ ((struct pl_open_args){ 0 })
 #define WRITE ((struct pl_open_args){ .writable = true })
