@@ -160,7 +160,7 @@ static int read_pair(struct vmdk_check *c, const uint64_t *table, struct pair *p
 
         io->keep_lock = true;
         io->count = table[copy] ? p->count : 0;
-        if (io->count && vmdk_read_entries(s, s->table_cache, table[copy] + at, io, &why) < 0) {
+        if (io->count && vmdk_read_entries(c->s, s->table_cache, table[copy] + at, io, &why) < 0) {
             io->count = 0;
             vmdk_found(c, VMDK_UNREADABLE, "grain table at 0x%" PRIx64 ": %s", table[copy],
                        why.msg);
@@ -224,7 +224,7 @@ static bool find_tables(struct vmdk_check *c, uint64_t index, uint64_t *table, b
     for (unsigned copy = 0; copy < VMDK_COPIES; copy++) {
         table[copy] = 0;
         sound[copy] =
-            !s->directory[copy] || vmdk_find_table(s, copy, index, true, &table[copy], why) == 0;
+            !s->directory[copy] || vmdk_find_table(c->s, copy, index, true, &table[copy], why) == 0;
         if (!sound[copy])
             table[copy] = 0;
         wrong = wrong || !sound[copy];
@@ -336,7 +336,8 @@ int vmdk_check_pass(struct vmdk_check *c, struct pl_err *e)
 
 /* Mends, then looks again: *last is what is left. */
 static int repair_tables(struct vmdk_check *last, enum pl_repair repair,
-                         struct pl_check_result *first, struct pl_err *e) PL_NEEDS(&last->s->lock);
+                         struct pl_check_result *first, struct pl_err *e)
+    PL_NEEDS(&last->s->lock) PL_UNCHECKED;
 static int repair_tables(struct vmdk_check *last, enum pl_repair repair,
                          struct pl_check_result *first, struct pl_err *e)
 {
@@ -391,9 +392,9 @@ static int repair_extent(struct vmdk_check *c, enum pl_repair repair, struct pl_
     if (c->result.corruptions || c->result.check_errors || s->broken)
         return 0;
     s->was_unclean = false;
-    if (s->marked && (vmdk_sync(s, e) < 0 || vmdk_write_mark(s, false, e) < 0))
+    if (s->marked && (vmdk_sync(c->s, e) < 0 || vmdk_write_mark(c->s, false, e) < 0))
         return -1;
-    return vmdk_sync(s, e);
+    return vmdk_sync(c->s, e);
 }
 
 static void add(struct pl_check_result *sum, const struct pl_check_result *r)

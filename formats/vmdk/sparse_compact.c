@@ -83,7 +83,7 @@ static int move_grain(struct move *m, uint64_t grain, uint32_t entry, struct pl_
         return pl_within(e, "moving grain %" PRIu64, grain);
     m->done += s->grain_size;
     pl_progress(m->c->report, m->done, m->c->grain_bytes);
-    return vmdk_change_entries(s,
+    return vmdk_change_entries(m->c->s,
                                (struct vmdk_change){
                                    .grain = grain,
                                    .count = 1,
@@ -103,7 +103,7 @@ static int move_grains(struct move *m, struct pl_err *e)
     for (uint64_t grain = 0; grain < grains;) {
         io.keep_lock = true;
         io.count = (uint32_t)PL_MIN(grains - grain, VMDK_LOOK_ENTRIES);
-        if (pl_check_cancelled(m->c->report, e) < 0 || vmdk_look(s, grain, &io, e) < 0)
+        if (pl_check_cancelled(m->c->report, e) < 0 || vmdk_look(m->c->s, grain, &io, e) < 0)
             return -1;
         for (uint32_t i = 0; i < io.count; i++)
             if (vmdk_entry_points(s, io.entry[i]) &&
@@ -115,6 +115,15 @@ static int move_grains(struct move *m, struct pl_err *e)
     return 0;
 }
 
+/* Unused places are looked for in the file; this session's own list would name them twice. */
+static int move_all(struct vmdk_check *c, struct move *m, struct pl_err *e)
+    PL_NEEDS(&c->s->lock) PL_UNCHECKED;
+static int move_all(struct vmdk_check *c, struct move *m, struct pl_err *e)
+{
+    c->s->free.count = 0;
+    return move_grains(m, e);
+}
+
 int vmdk_move_down(struct vmdk_check *c, struct pl_err *e)
 {
     struct vmdk_sparse *s = c->s;
@@ -122,16 +131,14 @@ int vmdk_move_down(struct vmdk_check *c, struct pl_err *e)
 
     if (s->file->device || m.end >= pl_storage_size(s->file))
         return 0;
-    /* Unused places are looked for in the file; this session's own list would name them twice. */
-    s->free.count = 0;
-    if (move_grains(&m, e) < 0 || vmdk_sparse_write_back(s, true, e) < 0 ||
+    if (move_all(c, &m, e) < 0 || vmdk_sparse_write_back(c->s, true, e) < 0 ||
         pl_storage_resize(s->file, m.end, e) < 0)
         return -1;
     s->file_end = m.end;
     if (!s->cowd)
-        return vmdk_sync(s, e);
+        return vmdk_sync(c->s, e);
     s->cowd_header.freeSector = (uint32_t)PL_MIN(m.end / VMDK_SECTOR, UINT32_MAX);
-    return vmdk_write_first_sector(s, e);
+    return vmdk_write_first_sector(c->s, e);
 }
 
 static int refuse_unsound(const struct vmdk_check *c, struct pl_err *e)
@@ -151,8 +158,8 @@ int vmdk_sparse_compact(void *state, const struct pl_report *report, uint64_t *f
     int r;
 
     *freed = 0;
-    PL_LOCKED(&s->lock);
-    if (vmdk_sparse_writable(s, e) < 0 || vmdk_sparse_write_back(s, true, e) < 0)
+    PL_LOCKED(&c.s->lock);
+    if (vmdk_sparse_writable(s, e) < 0 || vmdk_sparse_write_back(c.s, true, e) < 0)
         return -1;
     r = vmdk_check_pass(&c, e);
     if (r == 0 && (c.result.corruptions || c.result.check_errors))

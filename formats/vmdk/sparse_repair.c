@@ -21,7 +21,7 @@ int vmdk_mend_directories(struct vmdk_check *c, struct pl_err *e)
     s->directory[1] = 0;
     s->header.rgdOffset = 0;
     s->header.flags &= ~VMDK_FLAG_REDUNDANT;
-    return vmdk_write_first_sector(s, e);
+    return vmdk_write_first_sector(c->s, e);
 }
 
 /* A new table with the entries of another one. */
@@ -56,9 +56,10 @@ int vmdk_mend_table(struct vmdk_check *c, uint64_t index, const bool sound[VMDK_
         if (sound[copy] || !s->directory[copy])
             continue;
         if (sound[!copy] && s->directory[!copy] &&
-            vmdk_find_table(s, !copy, index, true, &from, e) < 0)
+            vmdk_find_table(c->s, !copy, index, true, &from, e) < 0)
             return -1;
-        if ((from && copy_table(s, from, &to, e) < 0) || vmdk_set_table(s, copy, index, to, e) < 0)
+        if ((from && copy_table(c->s, from, &to, e) < 0) ||
+            vmdk_set_table(c->s, copy, index, to, e) < 0)
             return -1;
     }
     return 0;
@@ -71,10 +72,10 @@ int vmdk_mend_entry(struct vmdk_check *c, unsigned copy, uint64_t grain, uint32_
     uint64_t table, at;
     uint8_t *sector;
 
-    if (vmdk_find_table(s, copy, grain >> s->table_bits, true, &table, e) < 0)
+    if (vmdk_find_table(c->s, copy, grain >> s->table_bits, true, &table, e) < 0)
         return -1;
     at = table + (grain & (s->table_entries - 1)) * VMDK_ENTRY_BYTES;
-    if (vmdk_sector(s, s->table_cache, at, &sector, e) < 0)
+    if (vmdk_sector(c->s, s->table_cache, at, &sector, e) < 0)
         return -1;
     store_le32(sector + at % VMDK_SECTOR, entry);
     pl_table_cache_dirty(s->table_cache, at);
@@ -90,7 +91,7 @@ int vmdk_mend_shared(struct vmdk_check *c, uint64_t grain, uint32_t *entry, stru
 
     /* What this session freed may be what the other entry shows. */
     s->free.count = 0;
-    if (vmdk_take_room(s, &off, &room, &zeroed, e) < 0 ||
+    if (vmdk_take_room(c->s, &off, &room, &zeroed, e) < 0 ||
         pl_storage_copy(s->file, off, s->file, vmdk_entry_offset(*entry), len, e) < 0)
         return -1;
     *entry = (uint32_t)(off / VMDK_SECTOR);

@@ -149,8 +149,8 @@ static int add_offsets(struct vmdk_check *c, uint64_t table, uint64_t *sum, stru
     io.keep_lock = true;
     for (uint32_t i = 0; i < s->table_entries; i += io.count) {
         io.count = PL_MIN(s->table_entries - i, VMDK_LOOK_ENTRIES);
-        if (vmdk_read_entries(s, s->table_cache, table + (uint64_t)i * VMDK_ENTRY_BYTES, &io, e) <
-            0)
+        if (vmdk_read_entries(c->s, s->table_cache, table + (uint64_t)i * VMDK_ENTRY_BYTES, &io,
+                              e) < 0)
             return 0; /* the pass that follows tells */
         for (uint32_t k = 0; k < io.count; k++)
             if (vmdk_entry_points(s, io.entry[k]))
@@ -169,7 +169,7 @@ static int survey_tables(struct vmdk_check *c, uint64_t *sum, struct pl_err *e)
         for (uint64_t i = 0; s->directory[copy] && i < s->directory_entries; i++) {
             uint64_t table;
 
-            if (vmdk_find_table(s, copy, i, true, &table, NULL) < 0 || !table)
+            if (vmdk_find_table(c->s, copy, i, true, &table, NULL) < 0 || !table)
                 continue; /* the pass that follows tells */
             if (note_table(c, i, table, e) < 0 || add_offsets(c, table, sum, e) < 0)
                 return -1;

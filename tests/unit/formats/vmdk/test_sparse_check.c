@@ -63,7 +63,7 @@ static const struct defect {
     unsigned width;
     uint64_t value;
     unsigned corruptions, leaks; /* found */
-    int zero_grain; /* after repair this grain is zeros; -1: all is as it was */
+    int zero_grain;              /* after repair this grain is zeros; -1: all is as it was */
     bool unclean;
 } defects[] = {
     { "an entry past the end, sound in the other copy", GT, 4, 0x7fffffff, 2, 0, -1, false },
@@ -197,12 +197,18 @@ static void lost_grains_are_found_and_taken_back(void **state)
 static void samples_are_sound(void **state)
 {
     static const char *const names[] = {
-        "vmdk/vmware-monolithic-sparse.vmdk", "vmdk/vbox-sparse.vmdk",
-        "vmdk/qemu-sparse.vmdk",              "vmdk/stream-with-markers.vmdk",
-        "vmdk/vbox-stream.vmdk",              "vmdk/qemu-stream.vmdk",
-        "vmdk/openvmdk-stream.vmdk",          "vmdk/vmdkstream-py.vmdk",
-        "vmdk/cowd/cowd-base-delta.vmdk",     "vmdk/esxi-vmfs/vmfs_thick-000001-delta.vmdk",
-        "vmdk/stream-version3-1g.vmdk",       "vmdk/vbox-split/vbox-split-s001.vmdk",
+        "vmdk/vmware-monolithic-sparse.vmdk",
+        "vmdk/vbox-sparse.vmdk",
+        "vmdk/qemu-sparse.vmdk",
+        "vmdk/stream-with-markers.vmdk",
+        "vmdk/vbox-stream.vmdk",
+        "vmdk/qemu-stream.vmdk",
+        "vmdk/openvmdk-stream.vmdk",
+        "vmdk/vmdkstream-py.vmdk",
+        "vmdk/cowd/cowd-base-delta.vmdk",
+        "vmdk/esxi-vmfs/vmfs_thick-000001-delta.vmdk",
+        "vmdk/stream-version3-1g.vmdk",
+        "vmdk/vbox-split/vbox-split-s001.vmdk",
     };
 
     (void)state;

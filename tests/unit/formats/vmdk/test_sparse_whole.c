@@ -69,11 +69,11 @@ static void qemu_reads_what_was_written(void **state)
     static const char descriptor[] = "# Disk DescriptorFile\nversion=1\nCID=12345678\n"
                                      "parentCID=ffffffff\ncreateType=\"monolithicSparse\"\n"
                                      "RW 12291 SPARSE \"written.vmdk\"\n";
-    struct extent_rig rig = { .st = new_extent((struct vmdk_sparse_new){
-                                  .size = 12291 * 512,
-                                  .grain_size = 65536,
-                                  .zeroed_grain = true,
-                                  .descriptor = descriptor }) };
+    struct extent_rig rig = { .st = new_extent(
+                                  (struct vmdk_sparse_new){ .size = 12291 * 512,
+                                                            .grain_size = 65536,
+                                                            .zeroed_grain = true,
+                                                            .descriptor = descriptor }) };
     char *path = test_tmp("written.vmdk"), *raw = test_tmp("read.raw");
     struct extent_rig copy = { 0 };
     uint8_t *want = malloc(12291 * 512), *got = malloc(12291 * 512);
@@ -113,8 +113,8 @@ static void growing_keeps_what_there_is(void **state)
 {
     (void)state;
     for (unsigned cowd = 0; cowd < 2; cowd++) {
-        struct extent_rig rig = { .st = cowd ? new_cowd(SPAN - 512, GRAIN)
-                                             : new_hosted(SPAN - 512) };
+        struct extent_rig rig = { .st =
+                                      cowd ? new_cowd(SPAN - 512, GRAIN) : new_hosted(SPAN - 512) };
 
         OK(extent_open(&rig, &e));
         write_noise(&rig, 0, 3 * GRAIN, 1);
