@@ -67,6 +67,9 @@ int vmdk_mend_directories(struct vmdk_check *c, struct pl_err *e) PL_CHECK PL_NE
  * from the other copy where that is sound. */
 int vmdk_mend_table(struct vmdk_check *c, uint64_t index, const bool sound[VMDK_COPIES],
                     struct pl_err *e) PL_CHECK PL_NEEDS(&c->s->lock);
+/* A copy of a grain table, in the cache, at `to`, which is unused or behind the file's end. */
+int vmdk_copy_table(struct vmdk_sparse *s, uint64_t from, uint64_t to, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&s->lock);
 /* Sets one entry in one copy. */
 int vmdk_mend_entry(struct vmdk_check *c, unsigned copy, uint64_t grain, uint32_t entry,
                     struct pl_err *e) PL_CHECK PL_NEEDS(&c->s->lock);
@@ -75,7 +78,23 @@ int vmdk_mend_shared(struct vmdk_check *c, uint64_t grain, uint32_t *entry, stru
     PL_CHECK PL_NEEDS(&c->s->lock);
 
 /* ---- sparse_compact.c ---- */
-/* Moves grains into unused room and cuts the file; `c` is a pass that found nothing wrong. */
+/* Moves tables and grains into unused room and cuts the file; `c` is a pass that found nothing
+ * wrong, and is a new one afterwards. */
 int vmdk_move_down(struct vmdk_check *c, struct pl_err *e) PL_CHECK PL_NEEDS(&c->s->lock);
+
+/* ---- sparse_move_tables.c ---- */
+/* What is to be fitted in, and what its offset is a multiple of. */
+struct vmdk_fit {
+    uint64_t size, align;
+};
+/* The next unused place at or behind *at that ends by `end`; false: there is none. */
+bool vmdk_next_place(const struct vmdk_check *c, uint64_t *at, uint64_t end, struct vmdk_fit fit,
+                     uint64_t *off);
+/* Moves tables into unused room before them, and syncs.  1: some moved; 0; -1. */
+int vmdk_move_tables_down(struct vmdk_check *c, struct pl_err *e) PL_CHECK PL_NEEDS(&c->s->lock);
+/* Moves tables that have room for a grain somewhere before them to the end of the file, so that
+ * they can come back to their place joined with the room in front of it, and syncs.  1: some moved;
+ * 0; -1. */
+int vmdk_move_tables_away(struct vmdk_check *c, struct pl_err *e) PL_CHECK PL_NEEDS(&c->s->lock);
 
 #endif

@@ -3,7 +3,7 @@
  * Where the file will end is known before anything moves: the first place behind which there are no
  * more grains than there is unused room for before it.  Each grain is copied, then shown at its new
  * place in the order of sparse.h; its old place is untouched until all of that is on disk.  Tables
- * do not move: the file does not end before the last of them. */
+ * that are in the way move before (sparse_move_tables.c). */
 #include <inttypes.h>
 
 #include "core/base/checked.h"
@@ -13,25 +13,6 @@
 static uint64_t alignment(const struct vmdk_check *c)
 {
     return c->s->cowd ? VMDK_SECTOR : c->s->grain_size;
-}
-
-/* The next unused place for a grain at or behind *at that ends by `end`; false: there is none. */
-static bool next_place(const struct vmdk_check *c, uint64_t *at, uint64_t end, uint64_t *off)
-{
-    const uint64_t size = c->s->grain_size;
-    uint64_t from = pl_round_up(*at, alignment(c)), here = from, len;
-
-    while (pl_inside(from, size, end)) {
-        if (here >= from + size) {
-            *off = from;
-            *at = from + size;
-            return true;
-        }
-        if (vmdk_use_at(c, here, &len) != VMDK_UNUSED)
-            from = pl_round_up(here + len, alignment(c));
-        here = PL_MAX(here + len, from);
-    }
-    return false;
 }
 
 /* Where the file can end. */
@@ -77,7 +58,8 @@ static int move_grain(struct move *m, uint64_t grain, uint32_t entry, struct pl_
     struct vmdk_sparse *s = m->c->s;
     uint64_t off;
 
-    if (!next_place(m->c, &m->at, m->end, &off))
+    if (!vmdk_next_place(m->c, &m->at, m->end, (struct vmdk_fit){ s->grain_size, alignment(m->c) },
+                         &off))
         return pl_fail(e, PL_E_CORRUPT, "no room was found for grain %" PRIu64, grain);
     if (pl_storage_copy(s->file, off, s->file, vmdk_entry_offset(entry), s->grain_size, e) < 0)
         return pl_within(e, "moving grain %" PRIu64, grain);
@@ -115,21 +97,23 @@ static int move_grains(struct move *m, struct pl_err *e)
     return 0;
 }
 
-/* Unused places are looked for in the file; this session's own list would name them twice. */
+/* move_grains, with the lock that the check has. */
 static int move_all(struct vmdk_check *c, struct move *m, struct pl_err *e)
     PL_NEEDS(&c->s->lock) PL_UNCHECKED;
 static int move_all(struct vmdk_check *c, struct move *m, struct pl_err *e)
 {
-    c->s->free.count = 0;
+    (void)c;
     return move_grains(m, e);
 }
 
-int vmdk_move_down(struct vmdk_check *c, struct pl_err *e)
+/* Moves grains down and cuts the file. */
+static int cut_file(struct vmdk_check *c, struct pl_err *e) PL_NEEDS(&c->s->lock);
+static int cut_file(struct vmdk_check *c, struct pl_err *e)
 {
     struct vmdk_sparse *s = c->s;
     struct move m = { .c = c, .end = find_end(c), .at = vmdk_grains_from(s) };
 
-    if (s->file->device || m.end >= pl_storage_size(s->file))
+    if (m.end >= pl_storage_size(s->file))
         return 0;
     if (move_all(c, &m, e) < 0 || vmdk_sparse_write_back(c->s, true, e) < 0 ||
         pl_storage_resize(s->file, m.end, e) < 0)
@@ -139,6 +123,42 @@ int vmdk_move_down(struct vmdk_check *c, struct pl_err *e)
         return vmdk_sync(c->s, e);
     s->cowd_header.freeSector = (uint32_t)PL_MIN(m.end / VMDK_SECTOR, UINT32_MAX);
     return vmdk_write_first_sector(c->s, e);
+}
+
+/* Looks anew. */
+static int look_again(struct vmdk_check *c, struct pl_err *e) PL_NEEDS(&c->s->lock);
+static int look_again(struct vmdk_check *c, struct pl_err *e)
+{
+    vmdk_check_end(c);
+    *c = (struct vmdk_check){ .s = c->s, .report = c->report };
+    return vmdk_check_pass(c, e);
+}
+
+/* Tables move into unused room, then grains do. */
+static int squeeze(struct vmdk_check *c, struct pl_err *e) PL_NEEDS(&c->s->lock);
+static int squeeze(struct vmdk_check *c, struct pl_err *e)
+{
+    const int moved = vmdk_move_tables_down(c, e);
+
+    if (moved < 0 || (moved && look_again(c, e) < 0) || cut_file(c, e) < 0)
+        return -1;
+    return look_again(c, e);
+}
+
+int vmdk_move_down(struct vmdk_check *c, struct pl_err *e)
+{
+    int moved;
+
+    if (c->s->file->device)
+        return 0;
+    /* Unused places are looked for in the file; this session's own list would name them twice. */
+    c->s->free.count = 0;
+    if (squeeze(c, e) < 0)
+        return -1;
+    moved = vmdk_move_tables_away(c, e);
+    if (moved <= 0)
+        return moved;
+    return look_again(c, e) < 0 ? -1 : squeeze(c, e);
 }
 
 static int refuse_unsound(const struct vmdk_check *c, struct pl_err *e)

@@ -9,7 +9,7 @@
 #include "core/base/checked.h"
 #include "core/base/scope.h"
 #include "core/codec/codec.h"
-#include "formats/vmdk/sparse.h"
+#include "formats/vmdk/sparse_check.h"
 
 /* Memory for cached sectors of tables: entries for 128 GiB of disk with grains of 64 KiB. */
 #define CACHE_BYTES (8 * PL_MIB)
@@ -268,6 +268,22 @@ static const struct vmdk_extent_ops sparse_ops = {
     .close = vmdk_sparse_close,
 };
 
+/* A device has no end that would tell how far it was used. */
+static int find_file_end(struct vmdk_sparse *s, struct pl_err *e)
+{
+    struct vmdk_check c = { .s = s };
+    int r;
+
+    if (!s->writable || s->compressed || !s->directory[0] || !s->file->device)
+        return 0;
+    PL_LOCKED(&c.s->lock);
+    r = vmdk_check_pass(&c, e);
+    vmdk_check_end(&c);
+    if (r == 0)
+        s->file_end = PL_MAX(c.result.image_end_offset, vmdk_grains_from(s));
+    return r;
+}
+
 int vmdk_sparse_open(const struct vmdk_extent_args *args, struct vmdk_extent *out, struct pl_err *e)
 {
     struct vmdk_sparse *s = calloc(1, sizeof *s);
@@ -280,7 +296,7 @@ int vmdk_sparse_open(const struct vmdk_extent_args *args, struct vmdk_extent *ou
     s->writable = args->writable;
     s->has_parent = args->has_parent;
     s->file_end = pl_storage_size(s->file);
-    if (load(s, args, e) < 0) {
+    if (load(s, args, e) < 0 || find_file_end(s, e) < 0) {
         vmdk_sparse_close(s);
         return -1;
     }

@@ -24,23 +24,17 @@ int vmdk_mend_directories(struct vmdk_check *c, struct pl_err *e)
     return vmdk_write_first_sector(c->s, e);
 }
 
-/* A new table with the entries of another one. */
-static int copy_table(struct vmdk_sparse *s, uint64_t from, uint64_t *to, struct pl_err *e)
-    PL_NEEDS(&s->lock);
-static int copy_table(struct vmdk_sparse *s, uint64_t from, uint64_t *to, struct pl_err *e)
+int vmdk_copy_table(struct vmdk_sparse *s, uint64_t from, uint64_t to, struct pl_err *e)
 {
-    const uint64_t bytes = vmdk_table_bytes(s);
-    uint8_t sector[VMDK_SECTOR], *bytes_of;
+    uint8_t copy[VMDK_SECTOR], *sector;
 
-    if (vmdk_append_room(s, bytes, to, e) < 0)
-        return -1;
-    for (uint64_t at = 0; at < bytes; at += sizeof sector) {
-        if (vmdk_sector(s, s->table_cache, from + at, &bytes_of, e) < 0)
+    for (uint64_t at = 0; at < vmdk_table_bytes(s); at += sizeof copy) {
+        if (vmdk_sector(s, s->table_cache, from + at, &sector, e) < 0)
             return -1;
-        memcpy(sector, bytes_of, sizeof sector);
-        if (vmdk_sector_new(s, s->table_cache, *to + at, &bytes_of, e) < 0)
+        memcpy(copy, sector, sizeof copy);
+        if (vmdk_sector_new(s, s->table_cache, to + at, &sector, e) < 0)
             return -1;
-        memcpy(bytes_of, sector, sizeof sector);
+        memcpy(sector, copy, sizeof copy);
     }
     return 0;
 }
@@ -58,8 +52,10 @@ int vmdk_mend_table(struct vmdk_check *c, uint64_t index, const bool sound[VMDK_
         if (sound[!copy] && s->directory[!copy] &&
             vmdk_find_table(c->s, !copy, index, true, &from, e) < 0)
             return -1;
-        if ((from && copy_table(c->s, from, &to, e) < 0) ||
-            vmdk_set_table(c->s, copy, index, to, e) < 0)
+        if (from && (vmdk_append_room(c->s, vmdk_table_bytes(s), &to, e) < 0 ||
+                     vmdk_copy_table(c->s, from, to, e) < 0))
+            return -1;
+        if (vmdk_set_table(c->s, copy, index, to, e) < 0)
             return -1;
     }
     return 0;

@@ -54,9 +54,9 @@ static int insert_run(struct vmdk_runs *runs, size_t i, struct vmdk_run run, str
 int vmdk_runs_add(struct vmdk_runs *runs, uint64_t off, uint64_t len, struct pl_err *e)
 {
     const size_t i = find_run(runs, off);
-    struct vmdk_run *at = runs->run + i, *next;
+    struct vmdk_run *at = i < runs->count ? &runs->run[i] : NULL, *next;
 
-    if (i < runs->count && at->off + at->len == off) {
+    if (at && at->off + at->len == off) {
         next = i + 1 < runs->count ? at + 1 : NULL;
         at->len += len;
         if (next && next->off == at->off + at->len) {
@@ -65,7 +65,7 @@ int vmdk_runs_add(struct vmdk_runs *runs, uint64_t off, uint64_t len, struct pl_
         }
         return 0;
     }
-    if (i < runs->count && at->off == off + len) {
+    if (at && at->off == off + len) {
         at->off = off;
         at->len += len;
         return 0;
@@ -83,12 +83,11 @@ static struct vmdk_run *choose_run(struct vmdk_sparse *s, uint64_t want)
     return s->free.count ? &s->free.run[0] : NULL;
 }
 
-/* Where the file can grow from, at a multiple of `align`. */
-static uint64_t unused_from(const struct vmdk_sparse *s, uint64_t align)
+/* Where the file can grow from.  What a COWD header says of it counts only as far as the file goes:
+ * behind its end is nothing. */
+static uint64_t unused_from(const struct vmdk_sparse *s)
 {
-    const uint64_t stated = (uint64_t)s->cowd_header.freeSector * VMDK_SECTOR;
-
-    return pl_round_up(PL_MAX(s->file_end, s->cowd ? stated : 0), align);
+    return pl_round_up(s->file_end, s->cowd ? VMDK_SECTOR : s->grain_size);
 }
 
 static int file_full(struct pl_err *e)
@@ -99,7 +98,7 @@ static int file_full(struct pl_err *e)
 
 int vmdk_append_room(struct vmdk_sparse *s, uint64_t len, uint64_t *off, struct pl_err *e)
 {
-    *off = unused_from(s, s->cowd ? VMDK_SECTOR : s->grain_size);
+    *off = unused_from(s);
     if (!pl_inside(*off, len, VMDK_FILE_MAX))
         return file_full(e);
     s->file_end = *off + len;
@@ -113,7 +112,7 @@ int vmdk_take_room(struct vmdk_sparse *s, uint64_t *off, uint64_t *len, bool *ze
 
     *zeroed = !run && !s->file->device;
     if (!run) {
-        *off = unused_from(s, s->cowd ? VMDK_SECTOR : s->grain_size);
+        *off = unused_from(s);
         if (!pl_inside(*off, s->grain_size, VMDK_FILE_MAX))
             return file_full(e);
         *len = PL_MIN(*len, pl_round_down(VMDK_FILE_MAX - *off, s->grain_size));

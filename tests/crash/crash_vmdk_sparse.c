@@ -263,18 +263,16 @@ static void check_sectors(struct run *r, struct extent_rig *rig, uint64_t op, ui
     }
 }
 
-/* The image is still good to work with: take back what leaked, find all there, write to it.  Tables
- * of COWD extents do not move, and may hold room in front of them. */
+/* The image is still good to work with: take back what leaked, find all there, write to it. */
 static void go_on(struct run *r, struct extent_rig *rig, uint64_t op, uint64_t seed)
 {
-    const bool leaks = !r->shape->what.cowd;
     uint8_t bytes[1024];
     struct pl_check_result result;
     struct pl_err e;
     uint64_t random = op ^ seed;
 
     must(extent_check(rig, PL_REPAIR_LEAKS, &result, &e), &e);
-    check_tables(rig, op, seed, leaks);
+    check_tables(rig, op, seed, true);
     check_sectors(r, rig, op, seed);
     memset(bytes, 0x5a, sizeof bytes);
     for (unsigned i = 0; i < 20; i++) {
@@ -283,7 +281,7 @@ static void go_on(struct run *r, struct extent_rig *rig, uint64_t op, uint64_t s
         must(extent_write(rig, at, bytes, sizeof bytes, &e), &e);
     }
     must(rig->x.ops->flush(rig->x.state, &e), &e);
-    check_tables(rig, op, seed, leaks);
+    check_tables(rig, op, seed, true);
 }
 
 /* Opens the bytes that a crash left and looks at them. */
