@@ -4,11 +4,12 @@
  * of a grain table and in that a hosted one has everything twice; all else is the same code.
  *
  * Parts:
- *   sparse_header.c    headers and footer        sparse_write.c    room, link, zero, discard
- *   sparse_open.c      open, the descriptor      sparse_room.c     free room in the file
- *   grain_table.c      look-up of entries        sparse_flush.c    order on disk
- *   sparse_map.c       runs                      sparse_create.c, sparse_resize.c
- *   table_change.c     changes of entries        sparse_check.c, sparse_repair.c, sparse_compact.c
+ *   sparse_header.c   headers and footer        sparse_write.c   room, link, zero, discard
+ *   sparse_open.c     open, the descriptor      sparse_room.c    free room in the file
+ *   grain_table.c     look-up of entries        sparse_flush.c   order on disk
+ *   sparse_map.c      runs                      sparse_create.c, sparse_resize.c
+ *   table_change.c    changes of entries        sparse_compact.c, sparse_move_tables.c
+ *   sparse_check.c, sparse_usage.c, sparse_repair.c   look for defects, mend them
  *
  * The two copies.  Copy 0 is the grain directory at gdOffset with its tables, copy 1 the redundant
  * one.  Reading uses copy 0, and copy 1 where copy 0 points outside the file or cannot be read.

@@ -51,6 +51,7 @@ void vmdk_check_end(struct vmdk_check *c)
 {
     vmdk_bits_free(&c->metadata);
     vmdk_bits_free(&c->grains);
+    vmdk_bits_free(&c->walked);
 }
 
 /* ---- entries ---- */
@@ -203,7 +204,12 @@ static int check_entries(struct vmdk_check *c, uint64_t index, const uint64_t *t
     const uint64_t first = index << s->table_bits;
     const uint64_t end = PL_MIN(first + s->table_entries, grains);
     struct pair p; /* not cleared: it is big */
+    const int before =
+        vmdk_bits_set(&c->walked, table[0] ? table[0] : table[1], vmdk_table_bytes(s), e);
 
+    /* Directory entries without number may name one table: the survey told that. */
+    if (before)
+        return before < 0 ? -1 : 0;
     for (p.grain = first; p.grain < end; p.grain += p.count) {
         p.count = (uint32_t)PL_MIN(end - p.grain, VMDK_LOOK_ENTRIES);
         if (read_pair(c, table, &p) && check_pair(c, &p, e) < 0)
@@ -323,9 +329,10 @@ int vmdk_check_pass(struct vmdk_check *c, struct pl_err *e)
         return -1;
     c->result.image_end_offset = c->metadata_end;
     for (uint64_t i = 0; i < s->directory_entries; i++) {
-        if (check_table(c, i, e) < 0)
+        if (pl_check_cancelled(c->report, e) < 0 || check_table(c, i, e) < 0)
             return -1;
-        pl_progress(c->report, i + 1, s->directory_entries);
+        pl_progress(c->report, (i + 1) * vmdk_table_span(s),
+                    s->directory_entries * vmdk_table_span(s));
     }
     /* Where something could not be followed nobody knows what is lost; nor between markers. */
     if (c->repair == PL_REPAIR_NONE && !s->compressed && !c->result.corruptions &&

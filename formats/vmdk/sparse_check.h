@@ -32,6 +32,7 @@ struct vmdk_check {
     struct pl_check_result result; /* of this pass */
     struct vmdk_bits metadata;     /* header, descriptor, directories, tables; a unit is a sector */
     struct vmdk_bits grains;       /* a unit divides the offsets of all grains */
+    struct vmdk_bits walked;       /* tables whose entries were looked at: none is twice */
     uint64_t metadata_end;         /* of the last table */
     uint64_t grain_bytes;          /* sum of the grains that exist */
     uint64_t last_grain_end;       /* file offset behind the last one, in guest order */
@@ -92,9 +93,8 @@ bool vmdk_next_place(const struct vmdk_check *c, uint64_t *at, uint64_t end, str
                      uint64_t *off);
 /* Moves tables into unused room before them, and syncs.  1: some moved; 0; -1. */
 int vmdk_move_tables_down(struct vmdk_check *c, struct pl_err *e) PL_CHECK PL_NEEDS(&c->s->lock);
-/* Moves tables that have room for a grain somewhere before them to the end of the file, so that
- * they can come back to their place joined with the room in front of it, and syncs.  1: some moved;
- * 0; -1. */
+/* Moves tables that have room for a grain somewhere before them to the end of the file, so that the
+ * room can be joined with theirs, and syncs.  1: some moved; 0; -1. */
 int vmdk_move_tables_away(struct vmdk_check *c, struct pl_err *e) PL_CHECK PL_NEEDS(&c->s->lock);
 
 #endif

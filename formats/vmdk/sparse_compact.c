@@ -15,11 +15,11 @@ static uint64_t alignment(const struct vmdk_check *c)
     return c->s->cowd ? VMDK_SECTOR : c->s->grain_size;
 }
 
-/* Where the file can end. */
-static uint64_t find_end(const struct vmdk_check *c)
+/* Where the grains can end, not before `least`. */
+static uint64_t find_end(const struct vmdk_check *c, uint64_t least)
 {
     const uint64_t size = c->s->grain_size, all = c->s->file_end + size;
-    const uint64_t first = vmdk_grains_from(c->s), least = PL_MAX(first, c->metadata_end);
+    const uint64_t first = vmdk_grains_from(c->s);
     uint64_t before = 0;                               /* bytes of grains before `at` */
     uint64_t room = 0;                                 /* unused places before `at`, in bytes ... */
     uint64_t place = pl_round_up(first, alignment(c)); /* ... and where the next may be */
@@ -106,22 +106,30 @@ static int move_all(struct vmdk_check *c, struct move *m, struct pl_err *e)
     return move_grains(m, e);
 }
 
+/* Moves the grains behind `end` to before it, and syncs. */
+static int move_before(struct vmdk_check *c, uint64_t end, struct pl_err *e) PL_NEEDS(&c->s->lock);
+static int move_before(struct vmdk_check *c, uint64_t end, struct pl_err *e)
+{
+    struct move m = { .c = c, .end = end, .at = vmdk_grains_from(c->s) };
+
+    return move_all(c, &m, e) < 0 ? -1 : vmdk_sparse_write_back(c->s, true, e);
+}
+
 /* Moves grains down and cuts the file. */
 static int cut_file(struct vmdk_check *c, struct pl_err *e) PL_NEEDS(&c->s->lock);
 static int cut_file(struct vmdk_check *c, struct pl_err *e)
 {
     struct vmdk_sparse *s = c->s;
-    struct move m = { .c = c, .end = find_end(c), .at = vmdk_grains_from(s) };
+    const uint64_t end = find_end(c, PL_MAX(vmdk_grains_from(s), c->metadata_end));
 
-    if (m.end >= pl_storage_size(s->file))
+    if (end >= pl_storage_size(s->file))
         return 0;
-    if (move_all(c, &m, e) < 0 || vmdk_sparse_write_back(c->s, true, e) < 0 ||
-        pl_storage_resize(s->file, m.end, e) < 0)
+    if (move_before(c, end, e) < 0 || pl_storage_resize(s->file, end, e) < 0)
         return -1;
-    s->file_end = m.end;
+    s->file_end = end;
     if (!s->cowd)
         return vmdk_sync(c->s, e);
-    s->cowd_header.freeSector = (uint32_t)PL_MIN(m.end / VMDK_SECTOR, UINT32_MAX);
+    s->cowd_header.freeSector = (uint32_t)PL_MIN(end / VMDK_SECTOR, UINT32_MAX);
     return vmdk_write_first_sector(c->s, e);
 }
 
@@ -158,7 +166,11 @@ int vmdk_move_down(struct vmdk_check *c, struct pl_err *e)
     moved = vmdk_move_tables_away(c, e);
     if (moved <= 0)
         return moved;
-    return look_again(c, e) < 0 ? -1 : squeeze(c, e);
+    /* Without the tables between them the grains move together. */
+    if (look_again(c, e) < 0 || move_before(c, find_end(c, vmdk_grains_from(c->s)), e) < 0 ||
+        look_again(c, e) < 0)
+        return -1;
+    return squeeze(c, e);
 }
 
 static int refuse_unsound(const struct vmdk_check *c, struct pl_err *e)

@@ -1,9 +1,8 @@
 /* sparse_move_tables.c - grain tables change their place: for compact.
  *
  * A table is copied, then the directory shows the copy, in the order of sparse.h; the old place is
- * not used again before that is on disk.  A table that has less room in front of it than it needs
- * cannot move there at once, because old and new place overlap: it goes to the end of the file and
- * comes back. */
+ * not used again before that is on disk.  Where tables have less room before them than they need,
+ * they go to the end of the file, the grains move together, and the tables come back behind them. */
 #include <inttypes.h>
 
 #include "core/base/checked.h"

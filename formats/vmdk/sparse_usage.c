@@ -119,7 +119,8 @@ uint64_t vmdk_grains_from(const struct vmdk_sparse *s)
 
 /* ---- the survey ---- */
 
-/* Notes a table; one that overlaps others cannot be mended, since nobody knows whose it is. */
+/* Notes a table; one that overlaps others cannot be mended, since nobody knows whose it is.  1: it
+ * does. */
 static int note_table(struct vmdk_check *c, uint64_t index, uint64_t off, struct pl_err *e)
     PL_NEEDS(&c->s->lock);
 static int note_table(struct vmdk_check *c, uint64_t index, uint64_t off, struct pl_err *e)
@@ -135,7 +136,7 @@ static int note_table(struct vmdk_check *c, uint64_t index, uint64_t off, struct
                    " overlaps other tables",
                    index, off);
     c->metadata_end = PL_MAX(c->metadata_end, off + bytes);
-    return 0;
+    return before;
 }
 
 /* Adds the offsets that one table's entries have to *sum, bit by bit. */
@@ -168,10 +169,12 @@ static int survey_tables(struct vmdk_check *c, uint64_t *sum, struct pl_err *e)
     for (unsigned copy = 0; copy < VMDK_COPIES; copy++)
         for (uint64_t i = 0; s->directory[copy] && i < s->directory_entries; i++) {
             uint64_t table;
+            int before;
 
             if (vmdk_find_table(c->s, copy, i, true, &table, NULL) < 0 || !table)
                 continue; /* the pass that follows tells */
-            if (note_table(c, i, table, e) < 0 || add_offsets(c, table, sum, e) < 0)
+            before = note_table(c, i, table, e);
+            if (before < 0 || (!before && add_offsets(c, table, sum, e) < 0))
                 return -1;
         }
     return 0;
@@ -185,6 +188,7 @@ int vmdk_survey(struct vmdk_check *c, struct pl_err *e)
     uint64_t sum = s->compressed ? VMDK_SECTOR : s->grain_size;
 
     if (vmdk_bits_make(&c->metadata, all, VMDK_SECTOR, e) < 0 ||
+        vmdk_bits_make(&c->walked, all, VMDK_SECTOR, e) < 0 ||
         vmdk_bits_set(&c->metadata, 0, s->metadata_end, e) < 0)
         return -1;
     c->metadata_end = s->metadata_end;

@@ -1,5 +1,5 @@
-/* Random work on sparse VMDK extents, compared with a model in memory; every now and then the extent
- * is checked, closed and opened again.
+/* Random work on sparse VMDK extents, compared with a model in memory; every now and then the
+ * extent is checked, closed and opened again.
  *
  * RANDOM_SEED in the environment chooses another run. */
 #include <setjmp.h>

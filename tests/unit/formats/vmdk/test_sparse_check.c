@@ -153,6 +153,25 @@ static void a_table_that_no_copy_knows_becomes_empty(void **state)
     pl_storage_close(rig.st, NULL);
 }
 
+static void a_table_that_is_named_without_end_is_walked_once(void **state)
+{
+    struct extent_rig rig = { .st = new_hosted(512), .check_only = true };
+
+    (void)state;
+    OK(pl_storage_resize(rig.st, 4 * PL_MIB, &e));
+    poke_le(rig.st, 8, 4, 1);
+    poke_le(rig.st, 44, 4, 65536); /* a table of 256 KiB at 1 MiB ... */
+    poke_le(rig.st, 56, 8, 4096);  /* ... and a directory of 256 KiB, of nothing but it */
+    poke_le(rig.st, 12, 8, UINT64_C(8) * 65536 * 64 * 1024);
+    for (uint64_t i = 0; i < 64 * 1024; i += 2)
+        poke_le(rig.st, 4096 * 512 + 4 * i, 8, UINT64_C(2048) << 32 | 2048);
+    OK(extent_open(&rig, &e));
+    assert_true(checked(&rig, PL_REPAIR_NONE).corruptions > 60000);
+    assert_true(checked(&rig, PL_REPAIR_ALL).corruptions > 60000);
+    extent_close(&rig);
+    pl_storage_close(rig.st, NULL);
+}
+
 static void two_entries_on_one_grain_get_a_copy_each(void **state)
 {
     struct extent_rig rig = { .st = good(), .check_only = true };
@@ -254,6 +273,7 @@ int main(void)
         cmocka_unit_test(results_of_extents_add_up),
         cmocka_unit_test(an_entry_that_no_copy_knows_becomes_empty),
         cmocka_unit_test(a_table_that_no_copy_knows_becomes_empty),
+        cmocka_unit_test(a_table_that_is_named_without_end_is_walked_once),
         cmocka_unit_test(two_entries_on_one_grain_get_a_copy_each),
         cmocka_unit_test(lost_grains_are_found_and_taken_back),
         cmocka_unit_test(samples_are_sound),
