@@ -75,29 +75,18 @@ static int zero_last_grain(struct vmdk_sparse *s, struct pl_err *e)
                            e);
 }
 
-/* Entries of grains that did not exist say nothing, whatever they said.  What they showed may be
- * another grain's: it is not freed. */
+/* Entries of grains that did not exist say nothing, whatever they said in either copy.  What they
+ * showed may be another grain's: it is not freed. */
 static int clear_entries(struct vmdk_sparse *s, struct pl_err *e) PL_NEEDS(&s->lock);
 static int clear_entries(struct vmdk_sparse *s, struct pl_err *e)
 {
+    const uint64_t grain = pl_div_up(s->size, s->grain_size);
     const uint64_t end = s->directory_entries << s->table_bits;
-    struct vmdk_entries io; /* not cleared: it is big */
-    uint64_t grain = pl_div_up(s->size, s->grain_size);
 
-    while (grain < end) {
-        io.keep_lock = true;
-        io.count = (uint32_t)PL_MIN(end - grain, VMDK_LOOK_ENTRIES);
-        if (vmdk_look(s, grain, &io, e) < 0)
-            return -1;
-        for (uint32_t i = 0; i < io.count; i++)
-            if (io.entry[i] != VMDK_ENTRY_NONE &&
-                vmdk_change_entries(
-                    s, (struct vmdk_change){ .grain = grain + i, .count = 1, .keep_room = true },
-                    e) < 0)
-                return -1;
-        grain = io.count ? grain + io.count : ((grain >> s->table_bits) + 1) << s->table_bits;
-    }
-    return 0;
+    if (grain >= end)
+        return 0;
+    return vmdk_change_entries(
+        s, (struct vmdk_change){ .grain = grain, .count = end - grain, .keep_room = true }, e);
 }
 
 /* ---- directories ---- */

@@ -171,6 +171,7 @@ static void junk_behind_the_old_end_does_not_appear(void **state)
     poke_le(rig.st, DATA + 4 * GRAIN + 512, 8, 77);
     extent_close(&rig);
     poke_le(rig.st, GT + 20, 4, DATA / 512);
+    poke_le(rig.st, RGT + 28, 4, DATA / 512);
     OK(extent_open(&rig, &e));
     grow(&rig, 8 * GRAIN, PL_PREALLOC_OFF);
     has_noise(&rig, 0, 4 * GRAIN + 512, 1);
