@@ -2,7 +2,8 @@
  *
  * A table is copied, then the directory shows the copy, in the order of sparse.h; the old place is
  * not used again before that is on disk.  Where tables have less room before them than they need,
- * they go to the end of the file, the grains move together, and the tables come back behind them. */
+ * they go to the end of the file, the grains move together, and the tables come back behind them.
+ */
 #include <inttypes.h>
 
 #include "core/base/checked.h"

@@ -5,6 +5,9 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
+
+#include "core/storage/file.h"
 #include "tests/support/env.h"
 #include "tests/support/qcow2_rig.h"
 #include "tests/unit/formats/vmdk/extents.h"
@@ -213,6 +216,34 @@ static void lost_grains_are_found_and_taken_back(void **state)
     pl_storage_close(rig.st, NULL);
 }
 
+static void holes_of_the_file_are_not_lost(void **state)
+{
+    const struct vmdk_sparse_new what = { .size = 10 * PL_MIB, .grain_size = 65536 };
+    char *path = test_tmp("holes.vmdk");
+    const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    struct extent_rig rig = { 0 };
+    uint64_t len = 3 * 65536;
+    bool hole = false;
+
+    (void)state;
+    assert_true(fd >= 0);
+    OK(pl_file_storage(fd, path, true, &rig.st, &e));
+    OK(vmdk_sparse_create(rig.st, &what, &e));
+    OK(extent_open(&rig, &e));
+    write_noise(&rig, 0, 10 * 65536, 1);
+    flush_extent(&rig);
+    OK(rig.x.ops->discard(rig.x.state, 2 * 65536, 3 * 65536, &e));
+    flush_extent(&rig);
+    OK(pl_storage_map(rig.st, vmdk_sparse_overhead(&what) + 2 * 65536, &len, &hole, &e));
+    if (hole && len == 3 * 65536)
+        is_sound(&rig);
+    extent_close(&rig);
+    pl_storage_close(rig.st, NULL);
+    free(path);
+    if (!hole)
+        TEST_SKIP("the file system makes no holes");
+}
+
 static void samples_are_sound(void **state)
 {
     static const char *const names[] = {
@@ -276,6 +307,7 @@ int main(void)
         cmocka_unit_test(a_table_that_is_named_without_end_is_walked_once),
         cmocka_unit_test(two_entries_on_one_grain_get_a_copy_each),
         cmocka_unit_test(lost_grains_are_found_and_taken_back),
+        cmocka_unit_test(holes_of_the_file_are_not_lost),
         cmocka_unit_test(samples_are_sound),
         cmocka_unit_test(a_damaged_stream_is_told),
     };

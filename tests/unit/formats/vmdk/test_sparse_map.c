@@ -5,10 +5,12 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 
 #include "core/storage/file.h"
 #include "tests/support/env.h"
+#include "tests/support/flaky.h"
 #include "tests/unit/formats/vmdk/extents.h"
 
 #define SECTORS (GRAIN / 512)
@@ -186,6 +188,34 @@ static void the_redundant_copy_stands_in(void **state)
     pl_storage_close(rig.st, NULL);
 }
 
+static void a_table_that_cannot_be_read_has_a_second_copy(void **state)
+{
+    const struct pl_report report = { .warn = note_warning };
+    struct extent_rig rig = { .read_only = true, .report = &report };
+    struct pl_storage *made = one_grain();
+    uint8_t bytes[FILE_SIZE];
+    struct pl_extent x;
+
+    (void)state;
+    OK(pl_storage_read(made, 0, bytes, sizeof bytes, &e));
+    pl_storage_close(made, NULL);
+    for (unsigned n = 0; n < 2; n++) { /* the directory, the table */
+        warnings = 0;
+        OK(pl_flaky_storage(bytes, sizeof bytes, MEMORY_LIMIT, &rig.st, &e));
+        OK(extent_open(&rig, &e));
+        pl_flaky_fail_read_at(rig.st, pl_flaky_read_count(rig.st) + n, EIO, false);
+        OK(rig.x.ops->map(rig.x.state, 0, rig.x.size, &x, &e));
+        assert_int_equal(x.off, DATA);
+        assert_int_equal(warnings, 1);
+        extent_close(&rig);
+        OK(extent_open(&rig, &e));
+        pl_flaky_fail_read_at(rig.st, pl_flaky_read_count(rig.st) + n, EIO, true);
+        FAILS(PL_E_SYS, "", rig.x.ops->map(rig.x.state, 0, rig.x.size, &x, &e));
+        extent_close(&rig);
+        pl_storage_close(rig.st, NULL);
+    }
+}
+
 static void an_extent_of_16_tib_without_grains_is_few_runs(void **state)
 {
     char *path = test_tmp("huge.vmdk");
@@ -295,6 +325,7 @@ int main(void)
     const struct CMUnitTest plain[] = {
         cmocka_unit_test(a_grain_inside_the_descriptor_is_refused),
         cmocka_unit_test(missing_tables_are_one_run),
+        cmocka_unit_test(a_table_that_cannot_be_read_has_a_second_copy),
         cmocka_unit_test(an_extent_of_16_tib_without_grains_is_few_runs),
         cmocka_unit_test(compressed_grains_have_their_exact_length),
         cmocka_unit_test(the_last_compressed_grain_unpacks_to_what_the_disk_has),
