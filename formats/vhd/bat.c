@@ -44,7 +44,9 @@ const char *vhd_bad_place(const struct vhd *v, uint64_t index, uint32_t sector)
     const uint64_t off = (uint64_t)sector * VHD_SECTOR;
     const uint64_t len = v->bitmap_size + data_needed(v, index);
 
-    for (unsigned i = 0; i < v->own_count; i++)
+    /* Locators do not count: one whose data lie past the end would become an overlap as the file
+     * grows. */
+    for (unsigned i = 0; i <= VHD_OWN_BAT; i++)
         if (off < v->own[i].off + v->own[i].len && v->own[i].off < off + len)
             return v->own[i].what;
     return pl_inside(off, len, v->footer_at) ? NULL : vhd_past_end;

@@ -129,7 +129,7 @@ uint64_t vhd_file_bytes(const struct vhd_request *r, uint64_t blocks)
     if (blocks == 0)
         return before;
     vhd_derive(&v);
-    return vhd_block_place(&v, before) + (blocks - 1) * vhd_block_place(&v, vhd_block_bytes(&v)) +
+    return vhd_block_place(&v, before) + (blocks - 1) * pl_round_up(vhd_block_bytes(&v), v.align) +
            vhd_block_bytes(&v);
 }
 

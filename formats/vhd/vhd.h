@@ -80,7 +80,7 @@ struct vhd {
     bool broken; /* a change failed half-way: refuse to change anything */
 };
 
-#define VHD_OWN_BAT 2 /* its index in vhd.own */
+#define VHD_OWN_BAT 2 /* its index in vhd.own, the last before the locators */
 
 /* ---- footer.c ---- */
 /* What len bytes hold; decodes it in any case but VHD_NONE. */
