@@ -246,10 +246,11 @@ static int write_empty_bat(struct pl_storage *file, uint64_t bytes, struct pl_er
     return 0;
 }
 
-/* Writes the data of a locator at *at, which moves behind it, and its entry. */
-static int write_locator(struct pl_storage *file, const char *code, const uint8_t *data,
-                         uint32_t len, uint8_t *entry, uint64_t *at, struct pl_err *e)
+/* Writes the data of a locator at *at, which moves behind it, and fills its entry. */
+static int write_locator(struct pl_storage *file, const struct vhd_name *name, uint8_t *entry,
+                         uint64_t *at, struct pl_err *e)
 {
+    const uint32_t len = name->len;
     const uint32_t space = (uint32_t)pl_round_up(len, VHD_SECTOR);
     struct vhd_locator locator = {
         .platform_data_space = space,
@@ -258,13 +259,13 @@ static int write_locator(struct pl_storage *file, const char *code, const uint8_
     };
     PL_FREE uint8_t *padded = NULL;
 
-    if (!data)
+    if (!name->data)
         return 0;
     padded = calloc(1, space);
     if (!padded)
         return pl_fail(e, PL_E_NOMEM, "no memory for a parent locator");
-    memcpy(padded, data, len);
-    memcpy(locator.platform_code, code, 4);
+    memcpy(padded, name->data, len);
+    memcpy(locator.platform_code, name->code, 4);
     pl_fields_encode(vhd_locator_fields, &locator, entry, VHD_LOCATOR_BYTES);
     if (pl_storage_write(file, *at, padded, space, e) < 0)
         return pl_within(e, "parent locator");
@@ -276,20 +277,18 @@ static int write_locator(struct pl_storage *file, const char *code, const uint8_
 static int write_header(const struct pl_create_args *args, struct vhd_header *header, uint64_t *end,
                         struct pl_err *e)
 {
-    struct vhd_parent_name name = { 0 };
+    struct vhd_name names[2] = { { 0 } };
     uint8_t raw[VHD_HEADER_BYTES] = { 0 }, *entry = raw + VHD_LOCATORS_AT;
     int result = 0;
 
     if (args->parent_name) {
         if (set_parent(args, header, e) < 0 ||
-            vhd_encode_parent_name(args->parent_name, header, &name, e) < 0)
+            vhd_encode_parent_name(args->parent_name, header, names, e) < 0)
             return -1;
-        result = write_locator(args->file, "W2ku", name.absolute, name.absolute_len, entry, end, e);
-        if (result == 0)
-            result = write_locator(args->file, "W2ru", name.relative, name.relative_len,
-                                   entry + VHD_LOCATOR_BYTES, end, e);
-        free(name.absolute);
-        free(name.relative);
+        for (unsigned i = 0; result == 0 && i < 2; i++)
+            result = write_locator(args->file, &names[i], entry + i * VHD_LOCATOR_BYTES, end, e);
+        free(names[0].data);
+        free(names[1].data);
     }
     pl_fields_encode(vhd_header_fields, header, raw, sizeof raw);
     vhd_seal_header(raw);

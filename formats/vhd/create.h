@@ -32,13 +32,15 @@ uint64_t vhd_file_bytes(const struct vhd_request *request, uint64_t blocks);
 int vhd_check_size(const struct vhd_request *request, struct pl_err *e) PL_CHECK;
 
 /* ---- locator.c ---- */
-/* What a new child says about its parent. */
-struct vhd_parent_name {
-    uint8_t *relative, *absolute; /* data of the locators W2ru (null: none) and W2ku, owned */
-    uint32_t relative_len, absolute_len;
+/* A name of its parent that a new child has. */
+struct vhd_name {
+    const char *code; /* of the platform */
+    uint8_t *data;    /* owned; null: there is none */
+    uint32_t len;
 };
-/* Encodes `name` for Windows, and into the header.  PL_E_UNSUPPORTED where it cannot be. */
-int vhd_encode_parent_name(const char *name, struct vhd_header *header, struct vhd_parent_name *out,
+/* Encodes `name` as Windows writes it, for W2ku, for W2ru if it is relative, and in the header.
+ * PL_E_UNSUPPORTED where it cannot be. */
+int vhd_encode_parent_name(const char *name, struct vhd_header *header, struct vhd_name out[2],
                            struct pl_err *e) PL_CHECK;
 
 #endif

@@ -171,17 +171,17 @@ int vhd_read_parent_name(struct vhd *v, char **name, struct pl_err *e)
 
 /* ---- of a new child ---- */
 
-/* `text` in UTF-16, little endian; *data is the caller's. */
-static int encode(const char *text, uint8_t **data, uint32_t *len, struct pl_err *e)
+/* `text` in UTF-16, little endian; the data are the caller's. */
+static int encode(const char *text, struct vhd_name *name, struct pl_err *e)
 {
     const size_t bytes = vhd_utf16_of_text(text, NULL, 0, false);
 
     if (bytes > VHD_LOCATOR_DATA_MAX)
         return pl_fail(e, PL_E_LIMIT, "the backing file's name is too long for a VHD");
-    *data = malloc(bytes);
-    if (!*data)
+    name->data = malloc(bytes);
+    if (!name->data)
         return pl_fail(e, PL_E_NOMEM, "no memory for a parent locator");
-    *len = (uint32_t)vhd_utf16_of_text(text, *data, bytes, false);
+    name->len = (uint32_t)vhd_utf16_of_text(text, name->data, bytes, false);
     return 0;
 }
 
@@ -199,15 +199,15 @@ static char *windows_name(const char *name, bool relative)
 }
 
 /* Whether what is read back from the data leads to the same file. */
-static bool comes_back(const char *name, const uint8_t *data, uint32_t len)
+static bool comes_back(const char *text, const struct vhd_name *name)
 {
     static const struct platform windows = { "W2ru", UTF16 };
-    PL_FREE char *text = decode(&windows, data, len);
+    PL_FREE char *back = decode(&windows, name->data, name->len);
 
-    return text && strcmp(text, name) == 0;
+    return back && strcmp(back, text) == 0;
 }
 
-int vhd_encode_parent_name(const char *name, struct vhd_header *header, struct vhd_parent_name *out,
+int vhd_encode_parent_name(const char *name, struct vhd_header *header, struct vhd_name out[2],
                            struct pl_err *e)
 {
     const bool relative = *name != '/';
@@ -220,16 +220,18 @@ int vhd_encode_parent_name(const char *name, struct vhd_header *header, struct v
     dotted = windows_name(name, true);
     if (!plain || !dotted)
         return pl_fail(e, PL_E_NOMEM, "no memory for a parent locator");
+    out[0] = (struct vhd_name){ .code = "W2ku" };
+    out[1] = (struct vhd_name){ .code = "W2ru" };
     vhd_utf16_of_text(plain, header->parent_unicode_name, VHD_NAME_BYTES - 2, true);
-    result = encode(plain, &out->absolute, &out->absolute_len, e);
+    result = encode(plain, &out[0], e);
     if (result == 0 && relative)
-        result = encode(dotted, &out->relative, &out->relative_len, e);
-    if (result == 0 && !comes_back(name, out->absolute, out->absolute_len))
+        result = encode(dotted, &out[1], e);
+    if (result == 0 && !comes_back(name, &out[0]))
         result = pl_fail(e, PL_E_UNSUPPORTED, "a VHD cannot hold the name '%s' of its backing file",
                          name);
     if (result == 0)
         return 0;
-    free(pl_take(out->absolute));
-    free(pl_take(out->relative));
+    free(pl_take(out[0].data));
+    free(pl_take(out[1].data));
     return -1;
 }

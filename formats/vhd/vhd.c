@@ -156,8 +156,7 @@ static int read_file(struct vhd *v, const struct pl_open_args *args, struct pl_l
     return set_identity(v, layer, e);
 }
 
-/* A fixed disk that goes through a pipe: nothing can be read back, its creation tells what it is.
- */
+/* A fixed disk that goes through a pipe: nothing can be read back, but it was just created. */
 static int open_pipe(struct vhd *v, const struct pl_create_args *created, struct pl_err *e)
 {
     struct vhd_request request;

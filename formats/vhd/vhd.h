@@ -115,9 +115,10 @@ int vhd_read_parent_name(struct vhd *v, char **name, struct pl_err *e) PL_CHECK;
 /* ---- bat.c ---- */
 /* Reads the BAT into memory. */
 int vhd_read_bat(struct vhd *v, struct pl_err *e) PL_CHECK;
+/* Says that a block is not inside the file. */
+extern const char vhd_past_end[];
 /* What block `index`, whose entry is `sector`, must not be upon: the name of something else in the
  * file, or vhd_past_end.  null: nothing is wrong with its place. */
-extern const char vhd_past_end[];
 const char *vhd_bad_place(const struct vhd *v, uint64_t index, uint32_t sector);
 /* Byte offset of the block's bitmap; PL_E_CORRUPT.  The entry is not VHD_UNUSED. */
 int vhd_place(const struct vhd *v, uint64_t index, uint64_t *off, struct pl_err *e)

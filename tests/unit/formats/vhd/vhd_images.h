@@ -1,4 +1,5 @@
-/* vhd_images.h - small VHD images in memory, and what tests change in them.  cmocka.h comes first. */
+/* vhd_images.h - small VHD images in memory, and what tests change in them.  cmocka.h comes first.
+ */
 #ifndef TESTS_UNIT_FORMATS_VHD_VHD_IMAGES_H
 #define TESTS_UNIT_FORMATS_VHD_VHD_IMAGES_H
 
