@@ -216,6 +216,7 @@ const struct pl_driver pl_vhd = {
     .flush = vhd_flush,
     .finish = vhd_finish,
     .create_options = vhd_create_options,
+    .block_size = VHD_BLOCK_DEFAULT,
     .create = vhd_create,
     .resize = vhd_resize,
     .compact = vhd_compact,

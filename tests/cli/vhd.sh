@@ -101,6 +101,16 @@ same_file() { # OPTIONS
 it "--reproducible: the same file, dynamic" same_file subformat=dynamic
 it "--reproducible: the same file, fixed" same_file subformat=fixed
 
+measured() { # OPTIONS
+    make_content disk.raw 9438208 4
+    must "$PLATTER" measure -f raw -O vhd -o "$1" disk.raw && cp run.out measure.out
+    must "$PLATTER" convert -f raw -O vhd -o "$1" disk.raw image.vhd
+    same "the size of the file" "$(sed -n 's/^required size: //p' measure.out)" "$(stat -c %s image.vhd)"
+}
+it "measure says how long the file gets: dynamic" measured subformat=dynamic
+it "measure says how long the file gets: small blocks" measured block_size=64k
+it "measure says how long the file gets: fixed" measured subformat=fixed
+
 through_pipe() {
     make_content disk.raw 6292992 4
     "$PLATTER" convert -f raw -O vhd -o subformat=fixed,align=1M disk.raw /dev/stdout | cat >piped.vhd
