@@ -168,7 +168,8 @@ uint32_t vdi_run(const struct vdi *v, uint64_t index, const uint8_t *entries, ui
     return run;
 }
 
-/* Blocks with a place: holes of the file in it are known to be zeros. */
+/* Blocks with a place.  In a static image, which has most of its places for nothing, holes of the
+ * file are zeros that need no look. */
 static int set_data(const struct vdi *v, struct pl_extent *out, struct pl_err *e)
 {
     const uint64_t size = pl_storage_size(v->file);
@@ -176,6 +177,9 @@ static int set_data(const struct vdi *v, struct pl_extent *out, struct pl_err *e
     bool hole = true;
 
     out->st = v->file;
+    out->state = PL_DATA;
+    if (v->header.type != VDI_TYPE_FIXED)
+        return 0;
     if (out->off < size) { /* else the file will be made longer at the next flush */
         len = PL_MIN(len, size - out->off);
         if (pl_storage_map(v->file, out->off, &len, &hole, e) < 0)
