@@ -1,6 +1,6 @@
 /* qcow2_rig.h - a qcow2 image, or one of another format, in any storage, driven the way the core
- * drives it: the driver locates, the rig moves the bytes.  One thread at a time, but for rig_write on granules that are
- * apart. */
+ * drives it: the driver locates, the rig moves the bytes.  One thread at a time, but for rig_write
+ * on granules that are apart. */
 #ifndef TESTS_SUPPORT_QCOW2_RIG_H
 #define TESTS_SUPPORT_QCOW2_RIG_H
 
