@@ -10,15 +10,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define STEPS 16
 #define WRITE_MAX (256 * 1024)
 
-/* What exercise_close does, and the texts that it does not know. */
-static void close_it(struct pl_layer *layer)
-{
-    exercise_close(&pl_vdi, layer);
-    free(layer->identity);
-    free(layer->parent_identity);
-    free(layer->parent_revision);
-}
-
 static void write_range(const struct pl_layer *layer, uint64_t at, uint64_t len)
 {
     struct pl_place place;
@@ -87,7 +78,7 @@ static bool is_sound(struct pl_storage *file, bool flushed)
     }
     sound = pl_vdi.check(layer.state, PL_REPAIR_NONE, NULL, &result, NULL) == 0 &&
             !result.corruptions && !result.check_errors;
-    close_it(&layer);
+    exercise_close(&pl_vdi, &layer);
     return sound;
 }
 
@@ -99,7 +90,7 @@ static void read_it(struct pl_storage *file)
         return;
     exercise_map(&pl_vdi, &layer);
     exercise_facts(&pl_vdi, &layer);
-    close_it(&layer);
+    exercise_close(&pl_vdi, &layer);
 }
 
 /* Whatever it was, it is sound once it was repaired, unless that failed. */
@@ -115,7 +106,7 @@ static void repair(struct pl_storage *file)
     repaired = pl_vdi.check(layer.state, PL_REPAIR_ALL, NULL, &result, NULL) == 0;
     if (repaired && (result.corruptions || result.leaks))
         abort();
-    close_it(&layer);
+    exercise_close(&pl_vdi, &layer);
     if (repaired && !is_sound(file, true))
         abort();
 }
@@ -140,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             change(&layer, random >> 16);
         }
         sound = pl_vdi.flush(layer.state, NULL) == 0 && sound;
-        close_it(&layer);
+        exercise_close(&pl_vdi, &layer);
         if (sound && !is_sound(file, true))
             abort();
     }
