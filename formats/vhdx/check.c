@@ -1,8 +1,8 @@
 /* check.c - looks for defects: damaged copies, entries that cannot be right, two blocks in one
  * place, room that nobody uses.
  *
- * The format keeps no list of what is free: MiB that nobody owns are lost only where they take room
- * on the host, that is at the end of the file and where they hold bytes. */
+ * The format keeps no list of what is free: MiB that nobody owns are lost only where they hold
+ * bytes, since holes of the file take no room on the host. */
 #include "formats/vhdx/check.h"
 
 #include <inttypes.h>

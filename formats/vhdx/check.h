@@ -26,7 +26,7 @@ int vhdx_mend_copies(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->loc
 /* Makes parts of the file that nobody owns holes, and cuts its end. */
 int vhdx_mend_leaks(struct vhdx *v, const struct vhdx_tally *tally, struct pl_err *e)
     PL_CHECK PL_NEEDS(&v->lock);
-/* How many MiB that nobody owns take room: those at the end of the file, and those with bytes. */
+/* How many MiB that nobody owns take room: those with bytes that are not zero. */
 int vhdx_count_leaks(struct vhdx *v, const struct vhdx_tally *tally, uint64_t *leaks,
                      struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 

@@ -24,8 +24,7 @@ static int cover_last_block(struct vhdx *v, struct pl_err *e) PL_NEEDS(&v->lock)
         return 0;
     if (vhdx_entry(v, vhdx_payload_index(v, blocks - 1), &entry, e) < 0)
         return -1;
-    if (vhdx_is_present(entry) &&
-        vhdx_check_payload(v, entry, blocks - 1, v->file_end, NULL) == 0)
+    if (vhdx_is_present(entry) && vhdx_check_payload(v, entry, blocks - 1, v->file_end, NULL) == 0)
         v->file_end = PL_MAX(v->file_end, VHDX_BAT_OFFSET(entry) + v->block_size);
     return 0;
 }

@@ -60,10 +60,10 @@ int vhdx_mend_copies(struct vhdx *v, struct pl_err *e)
 
 /* ---- room that nobody owns ---- */
 
-/* The next run of MiB without an owner from *unit on, inside the file up to its last owner. */
+/* The next run of MiB without an owner from *unit on. */
 static bool next_gap(const struct vhdx_tally *tally, uint64_t *unit, uint64_t *count)
 {
-    const uint64_t end = vhdx_tally_end(tally) / VHDX_UNIT;
+    const uint64_t end = tally->units;
 
     while (*unit < end && vhdx_tally_has(tally, *unit))
         ++*unit;
@@ -106,7 +106,7 @@ int vhdx_count_leaks(struct vhdx *v, const struct vhdx_tally *tally, uint64_t *l
 
     if (!buf)
         return pl_fail(e, PL_E_NOMEM, "no memory to look at room that is not used");
-    *leaks = tally->units - vhdx_tally_end(tally) / VHDX_UNIT;
+    *leaks = 0;
     for (uint64_t unit = 0; next_gap(tally, &unit, &count); unit += count)
         if (count_bytes(v, unit, count, buf, leaks, e) < 0)
             return -1;
