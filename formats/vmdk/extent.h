@@ -29,7 +29,6 @@ struct vmdk_extent_ops {
     /* Adds to the counts of *result. */
     int (*check)(void *state, enum pl_repair repair, const struct pl_report *report,
                  struct pl_check_result *result, struct pl_err *e);
-    void (*info)(void *state, struct pl_fact *facts); /* members of the extent's own object */
     void (*close)(void *state); /* frees the state; the file is closed by vmdk.c */
 };
 

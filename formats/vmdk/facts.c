@@ -39,8 +39,6 @@ static void add_extent(const struct vmdk *v, const struct vmdk_part *part, struc
         pl_facts_number(facts, "offset", line->offset);
     if (part->missing)
         pl_facts_bool(facts, "missing", true);
-    if (x->ops && x->ops->info)
-        x->ops->info(x->state, facts);
 }
 
 static void add_value(const struct vmdk *v, struct pl_fact *facts, const char *name,

@@ -106,12 +106,6 @@ static void make_sums_right(struct pl_storage *file)
     }
 }
 
-static void free_identities(struct pl_layer *layer)
-{
-    free(layer->identity);
-    free(layer->parent_identity);
-}
-
 static int open_image(struct pl_storage *file, bool writable, bool check_only,
                       struct pl_layer *layer)
 {
@@ -119,16 +113,12 @@ static int open_image(struct pl_storage *file, bool writable, bool check_only,
                                        .writable = writable,
                                        .check_only = check_only };
 
-    if (exercise_open(&pl_vhdx, args, layer) == 0)
-        return 0;
-    free_identities(layer);
-    return -1;
+    return exercise_open(&pl_vhdx, args, layer);
 }
 
 static void close_image(struct pl_layer *layer)
 {
     exercise_close(&pl_vhdx, layer);
-    free_identities(layer);
 }
 
 static bool is_sound(struct pl_storage *file, bool surely)

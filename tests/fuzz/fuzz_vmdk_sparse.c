@@ -26,16 +26,12 @@ static void read_all(struct pl_storage *file)
     const struct vmdk_extent_args args = { .file = file, .cache_bytes = 64 * 1024 };
     struct pl_check_result result = { 0 };
     struct vmdk_extent x;
-    struct pl_fact *facts;
     char *text;
 
     if (vmdk_sparse_descriptor(file, &text, NULL) == 0)
         free(text);
     if (vmdk_sparse_open(&args, &x, NULL) < 0)
         return;
-    facts = pl_facts_new();
-    x.ops->info(x.state, facts);
-    pl_facts_free(facts);
     map_all(&x);
     if (x.ops->check(x.state, PL_REPAIR_NONE, NULL, &result, NULL) < 0)
         (void)0;
