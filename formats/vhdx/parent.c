@@ -3,7 +3,8 @@
  *
  * Paths are those of Windows; a file beside the child is what they lead to elsewhere.  Of the
  * paths the relative one is taken, then that of the volume, then the absolute one.  Our own have
- * one: a relative one, or, for a path from the root, an absolute one with backslashes alone. */
+ * the parent's name as the user gave it, with backslashes: as the absolute path, which is all that
+ * libvhdi looks at, and as the relative one too where it is relative. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "core/base/scope.h"
 #include "formats/vhdx/vhdx.h"
 
+#define PAIRS_MAX 3
 #define UNITS_MAX 8192 /* UTF-16 units of one text; paths of Windows have 32767 at the very most */
 
 /* Encodes one code point in UTF-8; returns the bytes. */
@@ -215,12 +217,15 @@ int vhdx_make_locator(const char *parent_name, const struct pl_uuid *linkage, ui
 {
     PL_FREE char *path = windows_path(parent_name);
     char uuid[PL_UUID_TEXT], braced[PL_UUID_TEXT + 2];
-    const char *const pairs[2][2] = {
+    const bool absolute = parent_name[0] == '/';
+    const char *const pairs[PAIRS_MAX][2] = {
         { keys[LINKAGE], braced },
-        { keys[parent_name[0] == '/' ? ABSOLUTE : RELATIVE], path },
+        { keys[ABSOLUTE], path },
+        { keys[RELATIVE], path },
     };
+    const uint32_t count = absolute ? 2 : 3;
     PL_FREE uint8_t *raw = calloc(1, VHDX_LOCATOR_BYTES_MAX);
-    uint32_t at = VHDX_LOCATOR_HEADER_BYTES + 2 * VHDX_LOCATOR_ENTRY_BYTES;
+    uint32_t at = VHDX_LOCATOR_HEADER_BYTES + count * VHDX_LOCATOR_ENTRY_BYTES;
 
     if (!path || !raw)
         return pl_fail(e, PL_E_NOMEM, "no memory for the parent's name");
@@ -229,8 +234,8 @@ int vhdx_make_locator(const char *parent_name, const struct pl_uuid *linkage, ui
                        UNITS_MAX);
     snprintf(braced, sizeof braced, "{%s}", pl_uuid_format(linkage, uuid));
     memcpy(raw, vhdx_guid_vhdx_locator, 16);
-    store_le16(raw + 18, 2);
-    for (unsigned i = 0; i < 2; i++) {
+    store_le16(raw + 18, (uint16_t)count);
+    for (uint32_t i = 0; i < count; i++) {
         uint8_t *entry = raw + VHDX_LOCATOR_HEADER_BYTES + i * VHDX_LOCATOR_ENTRY_BYTES;
 
         for (unsigned k = 0; k < 2; k++) {

@@ -19,7 +19,9 @@ vhdi_agrees() { # IMAGE RAW
     ((mounts)) || return 0
     mkdir -p mounted
     vhdimount "$1" mounted >mount.out 2>&1 || { bad "vhdimount: $(<mount.out)"; return; }
-    cmp -s mounted/vhdi1 "$2" || bad "libvhdi reads something else"
+    # shellcheck disable=SC2012 # the names are vhdi and a number
+    # of a chain the last one is the whole disk
+    cmp -s "mounted/$(ls mounted | sort -V | tail -n 1)" "$2" || bad "libvhdi reads something else"
     fusermount -u mounted 2>/dev/null || umount mounted
 }
 
@@ -126,6 +128,7 @@ chain() {
     reads_back top.vhdx other.raw
     reads_back mid.vhdx disk.raw
     vhdi_knows top.vhdx Differential
+    vhdi_agrees top.vhdx other.raw
     qemu-img convert -f vhdx -O raw top.vhdx q.raw 2>/dev/null && bad "qemu-img knows parents now"
     rm -f mid.vhdx
     refused 'mid.vhdx' "$PLATTER" info --backing-chain top.vhdx

@@ -53,7 +53,7 @@ static void hyper_v_begins_relative_paths_with_a_dot(void **state)
 
     (void)state;
     OK(vhdx_make_locator("b", &linkage, &item, &len, &e));
-    assert_int_equal(load_le16(item + 18), 2);
+    assert_int_equal(load_le16(item + 18), 3);
     assert_memory_equal(item + len - 6, wanted, 6);
 }
 
