@@ -100,6 +100,9 @@ int pl_driver_find(const char *name, const struct pl_driver **out, struct pl_err
         if (len < sizeof known)
             len += (size_t)snprintf(known + len, sizeof known - len, " %s", (*driver)->name);
     }
+    for (const struct pl_package_driver *const *kind = pl_packages; *kind; kind++)
+        if (len < sizeof known)
+            len += (size_t)snprintf(known + len, sizeof known - len, " %s", (*kind)->name);
     pl_fail(e, PL_E_INVALID, "Unknown file format '%s'", name);
     return pl_hint(e, "formats:%s", known);
 }
