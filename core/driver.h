@@ -89,8 +89,8 @@ struct pl_layer {
     char *parent_revision; /* a word that the parent has too unless somebody wrote to it after the
                               child was made, which earns a warning; null: not known */
     bool bitmaps;          /* it can hold persistent bitmaps */
-    bool plain;      /* the file's first bytes are the disk's, address for address */
-    bool sparse_new; /* what was never written reads as zeros (or falls to the parent) */
+    bool plain;            /* the file's first bytes are the disk's, address for address */
+    bool sparse_new;       /* what was never written reads as zeros (or falls to the parent) */
 };
 
 struct pl_create_args {

@@ -6,7 +6,7 @@ extern const struct pl_driver pl_qcow2, pl_qcow, pl_vmdk, pl_vdi, pl_vhd, pl_vhd
 extern const struct pl_package_driver pl_ova, pl_ovf;
 
 const struct pl_driver *const pl_drivers[] = {
-    &pl_qcow2, &pl_qcow, &pl_vmdk, &pl_vdi, &pl_vhd, &pl_vhdx, &pl_raw, NULL
+    &pl_qcow2, &pl_qcow, &pl_vmdk, &pl_vdi, &pl_vhd, &pl_vhdx, &pl_raw, NULL,
 };
 
 const struct pl_package_driver *const pl_packages[] = { &pl_ova, &pl_ovf, NULL };

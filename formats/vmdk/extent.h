@@ -46,8 +46,8 @@ struct vmdk_extent_args {
 struct vmdk_extent {
     const struct vmdk_extent_ops *ops;
     void *state;
-    uint64_t start, size; /* guest bytes: where it begins in the disk, and how many */
-    uint32_t granule;     /* as in pl_layer; 1: any */
+    uint64_t start, size;         /* guest bytes: where it begins in the disk, and how many */
+    uint32_t granule;             /* as in pl_layer; 1: any */
     const struct pl_codec *codec; /* of packed units; null: none */
     uint32_t unit_len, packed_head, packed_align;
     bool packed_only;
@@ -69,11 +69,11 @@ int vmdk_sparse_open(const struct vmdk_extent_args *args, struct vmdk_extent *ou
 
 /* What a new sparse extent is to be. */
 struct vmdk_sparse_new {
-    uint64_t size;        /* guest bytes */
-    uint64_t grain_size;  /* bytes, a power of two from 8 KiB to 8 MiB (COWD: from 512) */
+    uint64_t size;          /* guest bytes */
+    uint64_t grain_size;    /* bytes, a power of two from 8 KiB to 8 MiB (COWD: from 512) */
     const char *descriptor; /* embedded; null: none */
-    bool zeroed_grain;    /* header version 2, zeroed-grain entries are used */
-    bool cowd;            /* vmfsSparse instead of hosted sparse */
+    bool zeroed_grain;      /* header version 2, zeroed-grain entries are used */
+    bool cowd;              /* vmfsSparse instead of hosted sparse */
 };
 /* Writes an empty one (monolithicSparse, an extent of twoGbMaxExtentSparse, vmfsSparse). */
 int vmdk_sparse_create(struct pl_storage *file, const struct vmdk_sparse_new *what,
