@@ -5,6 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef pl_fail
+#undef pl_fail_sys
+#undef pl_within
+#undef pl_hint
+
 static void set_message(struct pl_err *e, enum pl_kind kind, int sys, const char *fmt, va_list ap)
 {
     char msg[sizeof e->msg]; /* arguments may point into *e itself */

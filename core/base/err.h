@@ -58,4 +58,13 @@ PL_API int pl_hint(struct pl_err *e, const char *fmt, ...) PL_PRINTF(2, 3);
 /* The stable name of a kind, as in JSON: "sys", "nomem", "corrupt", "unsupported" ... */
 PL_API const char *pl_kind_name(enum pl_kind kind);
 
+/* The analyzer, which looks at one file at a time, is told what they return.  err.c, which defines
+ * them, undoes it. */
+#ifdef __clang_analyzer__
+#define pl_fail(...) (pl_fail(__VA_ARGS__), -1)
+#define pl_fail_sys(...) (pl_fail_sys(__VA_ARGS__), -1)
+#define pl_within(...) (pl_within(__VA_ARGS__), -1)
+#define pl_hint(...) (pl_hint(__VA_ARGS__), -1)
+#endif
+
 #endif
