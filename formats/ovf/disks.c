@@ -1,5 +1,6 @@
 #include "formats/ovf/disks.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,9 +60,11 @@ static const char *host_id(const char *host, const char *what)
 
 static struct pl_package_disk *find(const struct ovf_disks *disks, const char *id)
 {
-    for (size_t i = 0; id && i < disks->count; i++)
+    for (size_t i = 0; id && i < disks->count; i++) {
+        assert(disks->list[i].id); /* the envelope has no disk without one */
         if (strcmp(disks->list[i].id, id) == 0)
             return &disks->list[i];
+    }
     return NULL;
 }
 

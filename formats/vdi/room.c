@@ -152,11 +152,13 @@ static int add_freed(struct vdi *v, struct vdi_freed freed, struct pl_err *e) PL
 
 int vdi_free_later(struct vdi *v, uint32_t place, uint32_t count, struct pl_err *e)
 {
-    struct vdi_freed *last = v->freed_count ? &v->freed[v->freed_count - 1] : NULL;
+    if (v->freed_count) {
+        struct vdi_freed *last = &v->freed[v->freed_count - 1];
 
-    if (last && (uint64_t)last->place + last->count == place) {
-        last->count += count;
-        return 0;
+        if ((uint64_t)last->place + last->count == place) {
+            last->count += count;
+            return 0;
+        }
     }
     if (v->freed_count >= FREED_MAX && vdi_write_back(v, false, e) < 0)
         return -1;

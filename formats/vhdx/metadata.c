@@ -12,9 +12,9 @@ struct item {
     const char *name;
     const uint8_t *guid;
     uint32_t len_min, len_max;
-    bool found;
     uint64_t off; /* in the file */
     uint32_t len;
+    bool found;
 };
 
 enum {

@@ -51,25 +51,32 @@ static int insert_run(struct vmdk_runs *runs, size_t i, struct vmdk_run run, str
     return 0;
 }
 
+/* Makes run `i` longer by a piece that touches it; false: the piece does not. */
+static bool extend_run(struct vmdk_runs *runs, size_t i, uint64_t off, uint64_t len)
+{
+    struct vmdk_run *at = &runs->run[i];
+
+    if (at->off == off + len) {
+        at->off = off;
+        at->len += len;
+        return true;
+    }
+    if (at->off + at->len != off)
+        return false;
+    at->len += len;
+    if (i + 1 < runs->count && at[1].off == at->off + at->len) {
+        at->len += at[1].len;
+        remove_run(runs, i + 1);
+    }
+    return true;
+}
+
 int vmdk_runs_add(struct vmdk_runs *runs, uint64_t off, uint64_t len, struct pl_err *e)
 {
     const size_t i = find_run(runs, off);
-    struct vmdk_run *at = i < runs->count ? &runs->run[i] : NULL, *next;
 
-    if (at && at->off + at->len == off) {
-        next = i + 1 < runs->count ? at + 1 : NULL;
-        at->len += len;
-        if (next && next->off == at->off + at->len) {
-            at->len += next->len;
-            remove_run(runs, i + 1);
-        }
+    if (i < runs->count && extend_run(runs, i, off, len))
         return 0;
-    }
-    if (at && at->off == off + len) {
-        at->off = off;
-        at->len += len;
-        return 0;
-    }
     return insert_run(runs, i, (struct vmdk_run){ off, len }, e);
 }
 
