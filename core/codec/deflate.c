@@ -26,7 +26,7 @@
 
 /* In a zlib frame the peers write with the whole window (qemu-img's and VMware's streams), which 1
  * does not match in size. */
-#define LEVEL_DEFAULT_ZLIB 5
+#define LEVEL_DEFAULT_ZLIB 6
 
 #define SHORT_UNIT (32 * 1024) /* bytes; shorter ones are short */
 
