@@ -11,7 +11,8 @@ struct formats_args {
 
 static const struct pl_opt formats_opts[] = { OPT_COMMON(struct formats_args), { 0 } };
 
-/* The abilities, a column each; "convert" is making one by convert -O. */
+/* The abilities, a column each; "convert" is making one by convert -O, "stream" doing that
+ * into a pipe. */
 static const struct ability {
     const char *name;
     size_t field; /* a bool in struct pl_format_info */
@@ -22,6 +23,7 @@ static const struct ability {
     { "resize", offsetof(struct pl_format_info, can_resize) },
     { "check", offsetof(struct pl_format_info, can_check) },
     { "snapshots", offsetof(struct pl_format_info, has_snapshots) },
+    { "stream", offsetof(struct pl_format_info, can_stream) },
 };
 
 static bool can(const struct pl_format_info *info, const struct ability *ability)

@@ -94,14 +94,23 @@ static int check_combinations(const struct convert_args *a, size_t sources, stru
     return 0;
 }
 
-/* Standard output takes raw bytes, and not on a terminal. */
+/* Standard output takes what is written front to back, and not on a terminal. */
 static int check_target(const struct convert_args *a, const char *target, struct pl_err *e)
 {
+    const char *format = a->format ? a->format : "raw";
+    struct pl_format_info info;
+
     if (strcmp(target, "-") != 0)
         return 0;
-    if (a->existing || (a->format && strcmp(a->format, "raw") != 0))
+    if (a->existing)
         return pl_fail(e, PL_E_UNSUPPORTED,
-                       "convert: only a new raw image can be written to standard output");
+                       "convert: --no-create (-n): standard output is no image that exists");
+    if (pl_format_find(format, &info, e) < 0)
+        return -1;
+    if (!info.can_stream) {
+        pl_fail(e, PL_E_UNSUPPORTED, "convert: %s cannot be written to standard output", format);
+        return pl_hint(e, "platter formats shows which formats can be streams");
+    }
     if (!isatty(STDOUT_FILENO))
         return 0;
     pl_fail(e, PL_E_INVALID, "convert: a disk image is not written to a terminal");

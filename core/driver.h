@@ -140,6 +140,7 @@ struct pl_driver {
     const char *const *aliases;                  /* other names, null-terminated; or null */
     const char *spec;                            /* the specification it follows */
     const struct pl_option_help *create_options; /* what -o takes; ends with a row of nulls */
+    bool streams; /* with some options at least a new image is written front to back: into a pipe */
     uint32_t block_size; /* bytes of a new image's blocks unless -o block_size= says otherwise; 0:
                             -o cluster_size= is what says it, and 64 KiB are the default */
 

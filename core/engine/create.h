@@ -37,6 +37,7 @@ struct pl_format_info {
     bool is_package; /* it holds disks, as an appliance does, and is none */
     bool can_write;  /* in place */
     bool can_convert_to, can_create, can_resize, can_check, has_snapshots;
+    bool can_stream; /* a new image can go into a pipe; perhaps with certain options only */
     const struct pl_option_help *create_options; /* ends with a row of nulls; may be null */
 };
 

@@ -13,6 +13,7 @@ static void describe(const struct pl_driver *driver, struct pl_format_info *info
         .can_resize = driver->resize != NULL,
         .can_check = driver->check != NULL,
         .has_snapshots = driver->snapshots != NULL,
+        .can_stream = driver->streams,
         .create_options = driver->create_options,
     };
 }

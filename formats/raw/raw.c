@@ -202,6 +202,7 @@ extern const struct pl_driver pl_raw;
 const struct pl_driver pl_raw = {
     .name = "raw",
     .spec = "plain bytes",
+    .streams = true,
     .create_options = create_options,
     .open = raw_open,
     .map = raw_map,

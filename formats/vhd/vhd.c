@@ -204,6 +204,7 @@ const struct pl_driver pl_vhd = {
     .name = "vhd",
     .aliases = aliases,
     .spec = "Microsoft, Virtual Hard Disk Image Format Specification 1.0",
+    .streams = true,
     .probe = vhd_probe,
     .perhaps = has_footer,
     .open = vhd_open,

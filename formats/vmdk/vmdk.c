@@ -241,6 +241,7 @@ const struct pl_driver pl_vmdk = {
     .name = "vmdk",
     .spec = "VMware, Virtual Disk Format 5.0",
     .create_options = vmdk_create_options,
+    .streams = true,
     .probe = vmdk_probe,
     .open = vmdk_open,
     .map = vmdk_map,

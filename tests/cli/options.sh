@@ -79,7 +79,7 @@ refuses "a missing image" 1 "nothing-there" info nothing-there
 refuses "a progress descriptor that is not open" 1 "not an open" convert --progress-fd 77 a.raw c.raw
 refuses "an unknown option of a format" 1 "nonsense" create -f raw -o nonsense=1 x.raw 1M
 if knows qcow2; then
-    refuses "raw on standard output only" 1 "standard output" convert -O qcow2 a.raw -
+    refuses "streams on standard output only" 1 "standard output" convert -O qcow2 a.raw -
 fi
 it "a refused create leaves nothing" test ! -e x.raw
 
