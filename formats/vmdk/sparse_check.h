@@ -55,8 +55,9 @@ enum vmdk_use vmdk_use_at(const struct vmdk_check *c, uint64_t off, uint64_t *le
 uint64_t vmdk_grains_from(const struct vmdk_sparse *s);
 
 /* ---- sparse_check.c ---- */
-/* A pass that looks and, as far as c->repair says, mends.  vmdk_check_end frees what it noted. */
+/* A pass that looks and, as far as c->repair says, mends. */
 int vmdk_check_pass(struct vmdk_check *c, struct pl_err *e) PL_CHECK PL_NEEDS(&c->s->lock);
+/* Frees what a pass noted. */
 void vmdk_check_end(struct vmdk_check *c);
 /* Counts a finding and tells it.  True: this pass is to mend it. */
 bool vmdk_found(struct vmdk_check *c, enum vmdk_finding kind, const char *fmt, ...) PL_PRINTF(3, 4);

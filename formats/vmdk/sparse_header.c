@@ -180,6 +180,27 @@ static int find_footer(struct pl_storage *file, uint64_t *off, struct pl_err *e)
     return pl_hint(e, "the file may be incomplete; compare its size with the original");
 }
 
+static int refuse_second_footer(uint64_t first, uint64_t second, struct pl_err *e)
+{
+    return pl_fail(e, PL_E_CORRUPT, "footer: there are two, at 0x%" PRIx64 " and at 0x%" PRIx64,
+                   first, second);
+}
+
+/* A stream ends once: no footer and end of stream lie in front of the footer's marker. */
+static int check_only_footer(struct pl_storage *file, uint64_t footer, struct pl_err *e)
+{
+    const uint64_t before = 3 * VMDK_SECTOR;
+    uint8_t raw[2 * VMDK_SECTOR];
+
+    if (footer < before + VMDK_SECTOR)
+        return 0;
+    if (pl_storage_read(file, footer - before, raw, sizeof raw, e) < 0)
+        return pl_within(e, "footer");
+    if (load_le32(raw) == VMDK_MAGIC && pl_is_zero(raw + VMDK_SECTOR, VMDK_SECTOR))
+        return refuse_second_footer(footer - before, footer, e);
+    return 0;
+}
+
 /* The sector in front of a footer says that one follows. */
 static int check_footer_marker(struct pl_storage *file, uint64_t footer, struct pl_err *e)
 {
@@ -193,10 +214,9 @@ static int check_footer_marker(struct pl_storage *file, uint64_t footer, struct 
     size = load_le32(raw + VMDK_MARKER_SIZE_AT);
     type = load_le32(raw + VMDK_MARKER_TYPE_AT);
     if (sectors == 1 && size == 0 && type == VMDK_MARKER_FOOTER)
-        return 0;
+        return check_only_footer(file, footer, e);
     if (load_le32(raw) == VMDK_MAGIC)
-        return pl_fail(e, PL_E_CORRUPT, "footer: there are two, at 0x%" PRIx64 " and behind it",
-                       footer - VMDK_SECTOR);
+        return refuse_second_footer(footer - VMDK_SECTOR, footer, e);
     return pl_fail(e, PL_E_CORRUPT,
                    "footer at 0x%" PRIx64 ": the marker in front of it says %" PRIu64
                    " sectors, size %" PRIu32 ", type %" PRIu32 " instead of 1, 0, %u",
