@@ -257,6 +257,7 @@ static const struct footer_damage {
     { "a marker of another type", END + 12, 4, 2, "type 2" },
     { "a marker of more sectors", END, 8, 2, "2 sectors" },
     { "two footers", END, 4, VMDK_MAGIC, "there are two" },
+    { "a footer and an end in front of the footer", END - 1024, 4, VMDK_MAGIC, "there are two" },
     { "something behind the footer", END + 1024, 8, 77, "there is no footer" },
 };
 
