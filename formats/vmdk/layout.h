@@ -8,7 +8,21 @@
  *
  * A hosted sparse extent as VMware's tools write it: header, descriptor, redundant grain directory
  * and its tables, grain directory and its tables; the grains from overHead on.  A COWD extent:
- * header, grain directory, then tables and grains in the order in which they came to be. */
+ * header, grain directory, then tables and grains in the order in which they came to be.
+ *
+ * A streamOptimized file, as it is written here, everything at a sector:
+ *
+ *   header         gdOffset says "at the end"
+ *   descriptor     text, padded with zeros; then zeros up to overHead
+ *   grains         in guest order: a marker and a zlib stream, padded with zeros
+ *   grain table    after the last of its grains: a marker sector, then 512 entries
+ *   ... more grains and tables; a table without grains is left out ...
+ *   directory      a marker sector, then an entry a grain table
+ *   footer         a marker sector, then the header again, now with the directory's place
+ *   end of stream  a sector of zeros, the last one of the file
+ *
+ * There an entry of a grain table is the place of the grain's marker, one of the directory that of
+ * the table behind its marker. */
 #ifndef PL_FORMATS_VMDK_LAYOUT_H
 #define PL_FORMATS_VMDK_LAYOUT_H
 
@@ -76,9 +90,21 @@ extern const struct pl_field vmdk_header_fields[];
 #define VMDK_GRAIN_MARKER_BYTES 12u /* lba (64 bits), size of the data that follow (32 bits) */
 #define VMDK_GRAIN_MARKER_SIZE_AT 8u
 #define VMDK_GRAIN_SIZE_BYTES 4u /* without markers: the size alone */
-#define VMDK_MARKER_SIZE_AT 8u   /* any other marker: 64 bits, then 0, then what it is */
-#define VMDK_MARKER_TYPE_AT 12u
-#define VMDK_MARKER_FOOTER 3u
+#define VMDK_MARKER_SIZE_AT 8u   /* any other: the sectors behind it (64 bits), then 0, then ... */
+#define VMDK_MARKER_TYPE_AT 12u  /* ... what it is */
+enum vmdk_marker {
+    VMDK_MARKER_END_OF_STREAM = 0,
+    VMDK_MARKER_GRAIN_TABLE = 1,
+    VMDK_MARKER_GRAIN_DIRECTORY = 2,
+    VMDK_MARKER_FOOTER = 3,
+};
+
+/* Of what is written here. */
+#define VMDK_STREAM_VERSION 3 /* what ovftool writes for compressed extents */
+#define VMDK_STREAM_FLAGS (VMDK_FLAG_NEWLINE_TEST | VMDK_FLAG_COMPRESSED | VMDK_FLAG_MARKERS)
+#define VMDK_STREAM_TABLE_BYTES (VMDK_ENTRY_BYTES * VMDK_TABLE_ENTRIES)
+/* Sectors: as VMware's tools lay it out, more only for a longer descriptor. */
+#define VMDK_STREAM_OVERHEAD_UNIT 128u
 
 /* ---- COWDisk_Header: "ESXi Host Sparse Extents" ---- */
 #define VMDK_COWD_MAGIC UINT32_C(0x44574f43) /* "COWD" */

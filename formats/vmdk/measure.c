@@ -8,7 +8,6 @@
 /* Sectors of a stream besides grains and tables: header, descriptor, the markers of grain
  * directory, footer and end, the footer itself. */
 #define STREAM_FIXED_SECTORS (1u + VMDK_DESCRIPTOR_ROOM / VMDK_SECTOR + 4u)
-#define STREAM_TABLE_ENTRIES 512u
 /* A grain that cannot be packed: marker, frame, and five bytes for each stored block of 64 KiB. */
 #define STREAM_GRAIN_EXTRA(grain) (12u + 11u + 5u * ((grain) / 65535u))
 
@@ -18,10 +17,10 @@ static uint64_t stream_size(const struct vmdk_request *r, uint64_t data)
     const uint64_t grain =
         pl_round_up(r->grain_size + STREAM_GRAIN_EXTRA(r->grain_size), VMDK_SECTOR);
     const uint64_t grains = pl_div_up(r->size, r->grain_size);
-    const uint64_t tables = pl_div_up(grains, STREAM_TABLE_ENTRIES);
+    const uint64_t tables = pl_div_up(grains, VMDK_TABLE_ENTRIES);
 
     return STREAM_FIXED_SECTORS * VMDK_SECTOR + pl_div_up(data, r->grain_size) * grain +
-           tables * (VMDK_SECTOR + 4 * STREAM_TABLE_ENTRIES) + pl_round_up(4 * tables, VMDK_SECTOR);
+           tables * (VMDK_SECTOR + VMDK_STREAM_TABLE_BYTES) + pl_round_up(4 * tables, VMDK_SECTOR);
 }
 
 /* Headers and tables of all sparse extents. */

@@ -222,7 +222,7 @@ static int open_by_content(struct vmdk *v, const struct pl_open_args *args, stru
         return pl_fail(e, PL_E_UNSUPPORTED, "a pipe cannot hold a vmdk image");
     if (pl_storage_read_padded(v->file, 0, head, sizeof head, e) < 0)
         return -1;
-    if (load_le32(head) == VMDK_SPARSE_MAGIC)
+    if (load_le32(head) == VMDK_MAGIC)
         return open_sparse(v, args, e);
     if (load_le32(head) == VMDK_COWD_MAGIC)
         return open_cowd(v, args, e);

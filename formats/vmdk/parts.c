@@ -28,7 +28,9 @@ static void explain(const struct vmdk *v, const struct vmdk_line *line, struct p
 {
     if (v->of_device && (e->kind == PL_E_POLICY || e->kind == PL_E_NOT_FOUND))
         pl_within(e, "a device or file of the host that made the disk is meant");
-    if (e->kind == PL_E_NOT_FOUND && !is_ascii(line->name) && v->encoding)
+    if (v->of_device && e->kind == PL_E_NOT_FOUND)
+        pl_hint(e, "on another host, convert the disk there and bring the copy here");
+    else if (e->kind == PL_E_NOT_FOUND && !is_ascii(line->name) && v->encoding)
         pl_hint(e, "the name is written in %s: look for the file under a name in other letters",
                 v->encoding);
     else if (e->kind == PL_E_NOT_FOUND && !*e->hint)

@@ -219,7 +219,7 @@ static int check_footer_marker(struct pl_storage *file, uint64_t footer, struct 
         return refuse_second_footer(footer - VMDK_SECTOR, footer, e);
     return pl_fail(e, PL_E_CORRUPT,
                    "footer at 0x%" PRIx64 ": the marker in front of it says %" PRIu64
-                   " sectors, size %" PRIu32 ", type %" PRIu32 " instead of 1, 0, %u",
+                   " sectors, size %" PRIu32 ", type %" PRIu32 " instead of 1, 0, %d",
                    footer, sectors, size, type, VMDK_MARKER_FOOTER);
 }
 

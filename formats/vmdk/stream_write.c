@@ -1,4 +1,4 @@
-/* stream_write.c - the writer of a new streamOptimized file (stream_layout.h).
+/* stream_write.c - the writer of a new streamOptimized file (layout.h).
  *
  * Grains come once, in guest order; each gets the room behind the one before.  The first grain that
  * belongs to another grain table lets the table of those before it be written, so what is kept in
@@ -18,7 +18,7 @@
 #include "core/base/scope.h"
 #include "core/codec/codec.h"
 #include "formats/vmdk/extent.h"
-#include "formats/vmdk/stream_layout.h"
+#include "formats/vmdk/layout.h"
 
 /* Bytes, powers of two.  The specification wants more than 4 KiB.  On a pipe: a table's 512 grains
  * fill the largest pieces (of 8 MiB, the largest grain of a source) that are placed at once. */
@@ -31,38 +31,18 @@
 #define DIRECTORY_MAX (32 * PL_MIB)
 #define DESCRIPTOR_MAX PL_MIB
 
-#define FIELD(type, at, name) PL_FIELD(struct stream_header, type, at, name)
-
-static const struct pl_field header_fields[] = {
-    FIELD(PL_LE32, 0, magicNumber),
-    FIELD(PL_LE32, 4, version),
-    FIELD(PL_LE32, 8, flags),
-    FIELD(PL_LE64, 12, capacity),
-    FIELD(PL_LE64, 20, grainSize),
-    FIELD(PL_LE64, 28, descriptorOffset),
-    FIELD(PL_LE64, 36, descriptorSize),
-    FIELD(PL_LE32, 44, numGTEsPerGT),
-    FIELD(PL_LE64, 48, rgdOffset),
-    FIELD(PL_LE64, 56, gdOffset),
-    FIELD(PL_LE64, 64, overHead),
-    FIELD(PL_U8, 72, uncleanShutdown),
-    FIELD(PL_BYTES, 73, newline_test),
-    FIELD(PL_LE16, 77, compressAlgorithm),
-    { 0 },
-};
-
 /* All of it belongs to the one writer; flush touches nothing but the file. */
 struct stream {
     struct pl_storage *file; /* the core's */
-    struct stream_header header;
+    struct vmdk_header header;
     uint64_t size, grain_size;
     uint64_t grains_done; /* the next grain is this one or a later one */
     uint64_t end;         /* byte offset of what comes next in the file */
     uint64_t table;       /* which grain table the entries below belong to */
     bool has_entries;     /* it has a grain */
     bool finished, gap;   /* gap: room was given back, the stream cannot become whole */
-    uint8_t table_bytes[STREAM_SECTOR + STREAM_TABLE_BYTES]; /* its marker, its entries */
-    uint64_t directory_bytes;                                /* without the padding */
+    uint8_t table_bytes[VMDK_SECTOR + VMDK_STREAM_TABLE_BYTES]; /* its marker, its entries */
+    uint64_t directory_bytes;                                   /* without the padding */
     uint8_t *directory; /* its marker, its entries, and behind them room for the footer */
 };
 
@@ -87,7 +67,7 @@ static int check_new(struct pl_storage *file, const struct vmdk_sparse_new *what
                        "a streamOptimized file ends with its footer, which would not be found on a "
                        "block device");
     if (what->size > PL_OFFSET_MAX - GRAIN_MAX ||
-        pl_div_up(what->size, grain * STREAM_TABLE_ENTRIES) > DIRECTORY_MAX / 4) {
+        pl_div_up(what->size, grain * VMDK_TABLE_ENTRIES) > DIRECTORY_MAX / 4) {
         pl_fail(e, PL_E_LIMIT,
                 "a disk of %" PRIu64 " bytes in grains of %" PRIu64
                 " bytes needs a directory of more than %" PRIu64 " MiB",
@@ -101,56 +81,56 @@ static int check_new(struct pl_storage *file, const struct vmdk_sparse_new *what
 }
 
 /* `what` was checked. */
-static struct stream_header header_of(const struct vmdk_sparse_new *what)
+static struct vmdk_header header_of(const struct vmdk_sparse_new *what)
 {
-    struct stream_header header = {
-        .magicNumber = STREAM_MAGIC,
-        .version = STREAM_VERSION,
-        .flags = STREAM_FLAGS,
-        .capacity = pl_div_up(what->size, STREAM_SECTOR),
-        .grainSize = what->grain_size / STREAM_SECTOR,
-        .numGTEsPerGT = STREAM_TABLE_ENTRIES,
-        .gdOffset = STREAM_GD_AT_END,
-        .newline_test = STREAM_NEWLINE_TEST,
-        .compressAlgorithm = STREAM_DEFLATE,
+    struct vmdk_header header = {
+        .magicNumber = VMDK_MAGIC,
+        .version = VMDK_STREAM_VERSION,
+        .flags = VMDK_STREAM_FLAGS,
+        .capacity = pl_div_up(what->size, VMDK_SECTOR),
+        .grainSize = what->grain_size / VMDK_SECTOR,
+        .numGTEsPerGT = VMDK_TABLE_ENTRIES,
+        .gdOffset = VMDK_GD_AT_END,
+        .compressAlgorithm = VMDK_COMPRESSION_DEFLATE,
     };
 
+    memcpy(header.newline_test, VMDK_NEWLINE_TEST, sizeof header.newline_test);
     if (what->descriptor) {
-        header.descriptorOffset = STREAM_DESCRIPTOR_OFFSET;
+        header.descriptorOffset = VMDK_DESCRIPTOR_OFFSET;
         header.descriptorSize =
-            PL_MAX(STREAM_DESCRIPTOR_SECTORS, pl_div_up(strlen(what->descriptor), STREAM_SECTOR));
+            PL_MAX(VMDK_DESCRIPTOR_SECTORS, pl_div_up(strlen(what->descriptor), VMDK_SECTOR));
     }
-    header.overHead = pl_round_up(1 + header.descriptorSize, STREAM_OVERHEAD_UNIT);
+    header.overHead = pl_round_up(1 + header.descriptorSize, VMDK_STREAM_OVERHEAD_UNIT);
     return header;
 }
 
 int vmdk_stream_create(struct pl_storage *file, const struct vmdk_sparse_new *what,
                        struct pl_err *e)
 {
-    struct stream_header header;
+    struct vmdk_header header;
     PL_FREE uint8_t *bytes = NULL;
     size_t len;
 
     if (check_new(file, what, e) < 0)
         return -1;
     header = header_of(what);
-    len = header.overHead * STREAM_SECTOR;
+    len = header.overHead * VMDK_SECTOR;
     bytes = calloc(1, len);
     if (!bytes)
         return pl_fail(e, PL_E_NOMEM, "no memory for a header of %zu bytes", len);
-    pl_fields_encode(header_fields, &header, bytes, len);
+    pl_fields_encode(vmdk_header_fields, &header, bytes, len);
     if (what->descriptor)
-        memcpy(bytes + header.descriptorOffset * STREAM_SECTOR, what->descriptor,
+        memcpy(bytes + header.descriptorOffset * VMDK_SECTOR, what->descriptor,
                strlen(what->descriptor));
     return pl_storage_write(file, 0, bytes, len, e) < 0 ? pl_within(e, "header") : 0;
 }
 
 /* ---- tables ---- */
 
-static void set_marker(uint8_t *sector, uint64_t bytes_behind, enum stream_marker type)
+static void set_marker(uint8_t *sector, uint64_t bytes_behind, enum vmdk_marker type)
 {
-    store_le64(sector, bytes_behind / STREAM_SECTOR);
-    store_le32(sector + STREAM_MARKER_TYPE_AT, type);
+    store_le64(sector, bytes_behind / VMDK_SECTOR);
+    store_le32(sector + VMDK_MARKER_TYPE_AT, type);
 }
 
 /* On a pipe what lies before must have passed: the gap would be filled with zeros. */
@@ -169,7 +149,7 @@ static int check_position(const struct stream *s, struct pl_err *e)
 /* Entries have 32 bits. */
 static int check_end(uint64_t end, struct pl_err *e)
 {
-    if (end / STREAM_SECTOR <= UINT32_MAX)
+    if (end / VMDK_SECTOR <= UINT32_MAX)
         return 0;
     pl_fail(e, PL_E_LIMIT, "a streamOptimized file cannot be larger than 2 TiB");
     return pl_hint(e, "another format can hold it: qcow2, vmdk with more than one extent");
@@ -180,13 +160,13 @@ static int write_table(struct stream *s, struct pl_err *e)
 {
     if (!s->has_entries)
         return 0;
-    if (check_position(s, e) < 0 || check_end(s->end + STREAM_SECTOR, e) < 0)
+    if (check_position(s, e) < 0 || check_end(s->end + VMDK_SECTOR, e) < 0)
         return -1;
     if (pl_storage_write(s->file, s->end, s->table_bytes, sizeof s->table_bytes, e) < 0)
         return pl_within(e, "grain table %" PRIu64, s->table);
-    store_le32(s->directory + STREAM_SECTOR + 4 * s->table, (uint32_t)(s->end / STREAM_SECTOR) + 1);
+    store_le32(s->directory + VMDK_SECTOR + 4 * s->table, (uint32_t)(s->end / VMDK_SECTOR) + 1);
     s->end += sizeof s->table_bytes;
-    memset(s->table_bytes + STREAM_SECTOR, 0, STREAM_TABLE_BYTES);
+    memset(s->table_bytes + VMDK_SECTOR, 0, VMDK_STREAM_TABLE_BYTES);
     s->has_entries = false;
     return 0;
 }
@@ -203,7 +183,7 @@ static int check_order(const struct stream *s, uint64_t at, uint32_t packed_len,
                        " bytes is at 0x%" PRIx64 " of 0x%" PRIx64 " and takes them in order",
                        at, s->grain_size, s->grains_done * s->grain_size, s->size);
     /* QEMU reads two grains' worth of bytes to get marker and stream */
-    if (packed_len == 0 || packed_len > 2 * s->grain_size - STREAM_GRAIN_MARKER)
+    if (packed_len == 0 || packed_len > 2 * s->grain_size - VMDK_GRAIN_MARKER_BYTES)
         return pl_fail(e, PL_E_INVALID,
                        "grain at 0x%" PRIx64 ": no grain of 0x%" PRIx64
                        " bytes is packed to %" PRIu32,
@@ -216,13 +196,13 @@ static int stream_allocate_packed(void *state, uint64_t at, uint32_t packed_len,
 {
     struct stream *s = state;
     const uint64_t grain = at / s->grain_size;
-    const uint64_t index = grain % STREAM_TABLE_ENTRIES;
+    const uint64_t index = grain % VMDK_TABLE_ENTRIES;
 
     if (check_order(s, at, packed_len, e) < 0)
         return -1;
-    if (grain / STREAM_TABLE_ENTRIES != s->table && write_table(s, e) < 0)
+    if (grain / VMDK_TABLE_ENTRIES != s->table && write_table(s, e) < 0)
         return -1;
-    s->table = grain / STREAM_TABLE_ENTRIES;
+    s->table = grain / VMDK_TABLE_ENTRIES;
     if (check_end(s->end, e) < 0)
         return -1;
     *out = (struct pl_place){
@@ -233,12 +213,12 @@ static int stream_allocate_packed(void *state, uint64_t at, uint32_t packed_len,
         .fresh = true,
         .packed_len = packed_len,
     };
-    store_le64(out->head, at / STREAM_SECTOR);
-    store_le32(out->head + STREAM_MARKER_SIZE_AT, packed_len);
-    store_le32(s->table_bytes + STREAM_SECTOR + 4 * index, (uint32_t)(s->end / STREAM_SECTOR));
+    store_le64(out->head, at / VMDK_SECTOR);
+    store_le32(out->head + VMDK_GRAIN_MARKER_SIZE_AT, packed_len);
+    store_le32(s->table_bytes + VMDK_SECTOR + 4 * index, (uint32_t)(s->end / VMDK_SECTOR));
     s->has_entries = true;
     s->grains_done = grain + 1;
-    s->end += pl_round_up((uint64_t)STREAM_GRAIN_MARKER + packed_len, STREAM_SECTOR);
+    s->end += pl_round_up((uint64_t)VMDK_GRAIN_MARKER_BYTES + packed_len, VMDK_SECTOR);
     return 0;
 }
 
@@ -262,15 +242,15 @@ static void stream_cancel(void *state, const struct pl_place *place)
 /* The directory, the footer and the end of the stream, in one write. */
 static int write_end(struct stream *s, struct pl_err *e)
 {
-    const uint64_t padded = pl_round_up(s->directory_bytes, STREAM_SECTOR);
-    uint8_t *footer = s->directory + STREAM_SECTOR + padded;
-    const size_t len = 4 * (size_t)STREAM_SECTOR + padded;
-    struct stream_header header = s->header;
+    const uint64_t padded = pl_round_up(s->directory_bytes, VMDK_SECTOR);
+    uint8_t *footer = s->directory + VMDK_SECTOR + padded;
+    const size_t len = 4 * (size_t)VMDK_SECTOR + padded;
+    struct vmdk_header header = s->header;
 
-    header.gdOffset = s->end / STREAM_SECTOR + 1;
-    set_marker(s->directory, padded, STREAM_GRAIN_DIRECTORY);
-    set_marker(footer, STREAM_SECTOR, STREAM_FOOTER);
-    pl_fields_encode(header_fields, &header, footer + STREAM_SECTOR, STREAM_SECTOR);
+    header.gdOffset = s->end / VMDK_SECTOR + 1;
+    set_marker(s->directory, padded, VMDK_MARKER_GRAIN_DIRECTORY);
+    set_marker(footer, VMDK_SECTOR, VMDK_MARKER_FOOTER);
+    pl_fields_encode(vmdk_header_fields, &header, footer + VMDK_SECTOR, VMDK_SECTOR);
     if (check_position(s, e) < 0)
         return -1;
     if (pl_storage_write(s->file, s->end, s->directory, len, e) < 0)
@@ -336,7 +316,7 @@ static const struct vmdk_extent_ops stream_ops = {
 static int check_untouched(struct pl_storage *file, const struct vmdk_sparse_new *what,
                            struct pl_err *e)
 {
-    const uint64_t wanted = header_of(what).overHead * STREAM_SECTOR;
+    const uint64_t wanted = header_of(what).overHead * VMDK_SECTOR;
     const uint64_t size = pl_storage_size(file);
 
     if (size != wanted)
@@ -359,15 +339,15 @@ int vmdk_stream_open_new(struct pl_storage *file, const struct vmdk_sparse_new *
     s->header = header_of(what);
     s->size = what->size;
     s->grain_size = what->grain_size;
-    s->end = s->header.overHead * STREAM_SECTOR;
-    s->directory_bytes = 4 * pl_div_up(what->size, what->grain_size * STREAM_TABLE_ENTRIES);
-    s->directory = calloc(1, 4 * STREAM_SECTOR + pl_round_up(s->directory_bytes, STREAM_SECTOR));
+    s->end = s->header.overHead * VMDK_SECTOR;
+    s->directory_bytes = 4 * pl_div_up(what->size, what->grain_size * VMDK_TABLE_ENTRIES);
+    s->directory = calloc(1, 4 * VMDK_SECTOR + pl_round_up(s->directory_bytes, VMDK_SECTOR));
     if (!s->directory) {
         free(s);
         return pl_fail(e, PL_E_NOMEM, "no memory for a directory of %" PRIu64 " bytes",
-                       4 * pl_div_up(what->size, what->grain_size * STREAM_TABLE_ENTRIES));
+                       4 * pl_div_up(what->size, what->grain_size * VMDK_TABLE_ENTRIES));
     }
-    set_marker(s->table_bytes, STREAM_TABLE_BYTES, STREAM_GRAIN_TABLE);
+    set_marker(s->table_bytes, VMDK_STREAM_TABLE_BYTES, VMDK_MARKER_GRAIN_TABLE);
     *out = (struct vmdk_extent){
         .ops = &stream_ops,
         .state = s,
@@ -375,8 +355,8 @@ int vmdk_stream_open_new(struct pl_storage *file, const struct vmdk_sparse_new *
         .granule = (uint32_t)what->grain_size,
         .codec = &pl_codec_zlib,
         .unit_len = (uint32_t)what->grain_size,
-        .packed_head = STREAM_GRAIN_MARKER,
-        .packed_align = STREAM_SECTOR,
+        .packed_head = VMDK_GRAIN_MARKER_BYTES,
+        .packed_align = VMDK_SECTOR,
         .packed_only = true,
         .file = file,
     };

@@ -12,7 +12,7 @@ static bool vmdk_probe(const struct pl_probe *probe)
 {
     const uint32_t magic = probe->len >= 4 ? load_le32(probe->head) : 0;
 
-    return magic == VMDK_SPARSE_MAGIC || magic == VMDK_COWD_MAGIC ||
+    return magic == VMDK_MAGIC || magic == VMDK_COWD_MAGIC ||
            vmdk_descriptor_probe(probe->head, probe->len);
 }
 

@@ -25,12 +25,10 @@
 #include "core/base/uuid.h"
 #include "formats/vmdk/descriptor.h"
 #include "formats/vmdk/extent.h"
+#include "formats/vmdk/layout.h"
 
-/* Sparse files have this room for their descriptor, and VMware wants no longer ones (sectors). */
-#define VMDK_DESCRIPTOR_ROOM (20 * VMDK_SECTOR)
-
-#define VMDK_SPARSE_MAGIC 0x564d444bu /* "KDMV" */
-#define VMDK_COWD_MAGIC 0x44574f43u   /* "COWD" */
+/* VMware wants no longer descriptors in sparse files. */
+#define VMDK_DESCRIPTOR_ROOM (VMDK_DESCRIPTOR_SECTORS * VMDK_SECTOR)
 
 /* An extent and the line that speaks of it. */
 struct vmdk_part {
