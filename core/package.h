@@ -49,7 +49,8 @@ struct pl_package_create_args {
     struct pl_storage *file; /* empty; stays the caller's */
     const char *name;        /* the machine's name when the options give none: a file name without
                                   its ending */
-    const uint64_t *capacities; /* the virtual size of each disk in bytes, as its image says it */
+    const uint64_t *capacities; /* the virtual size of each disk in bytes, as it was asked for: the
+                                   package rounds it up as its images do */
     size_t disk_count;
     const struct pl_options *options; /* -o; unknown keys are the caller's to refuse */
     bool reproducible;                /* identifiers and times derived, not random */
@@ -84,8 +85,9 @@ struct pl_package_driver {
     /* ---- writing; null: not supported ---- */
     const struct pl_option_help *create_options; /* what -o takes; ends with a row of nulls */
     const char *disk_format;                     /* the driver whose images it holds ... */
-    const char *disk_options;                    /* ... and the options they are made with */
     int (*begin)(const struct pl_package_create_args *args, void **writer, struct pl_err *e);
+    /* The options, as in -o, that the images of a package are made with; constant. */
+    const char *(*disk_options)(void *writer);
     /* Where the image of disk `disk` is written: sequential, what was written may be read.  Disks
      * come in order, each once; the storage is closed before the next one and before finish. */
     int (*disk_storage)(void *writer, size_t disk, struct pl_storage **out, struct pl_err *e);

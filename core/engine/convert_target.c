@@ -61,7 +61,7 @@ static int create_new(struct pl_convert_target *target, const char *path,
         return -1;
     target->created.unsynced = options->unsynced;
     target->img = target->created.img;
-    if (pl_size(target->img) != size && !target->img->file->sequential)
+    if (pl_size(target->img) != size && (target->created.packer || !target->img->file->sequential))
         pl_warn(options->report,
                 "%s: the disk gets %" PRIu64 " bytes instead of %" PRIu64
                 ": the format counts in larger units",

@@ -34,8 +34,8 @@ int pl_new_package_begin(struct pl_new_image *image, const struct pl_create_opti
     if (options->parent)
         return pl_fail(e, PL_E_UNSUPPORTED, "%s: a disk in a package has no backing file",
                        image->path);
-    if (pl_options_add(image->member_options, image->packer->disk_options, e) < 0 ||
-        image->packer->begin(&args, &image->writer, e) < 0 ||
+    if (image->packer->begin(&args, &image->writer, e) < 0 ||
+        pl_options_add(image->member_options, image->packer->disk_options(image->writer), e) < 0 ||
         image->packer->disk_storage(image->writer, 0, &image->member, e) < 0)
         return pl_within(e, "%s", image->path);
     return 0;

@@ -11,11 +11,15 @@
 #include "core/base/digest.h"
 #include "core/base/scope.h"
 #include "formats/ovf/envelope_write.h"
+#include "formats/ovf/envelope.h"
 #include "formats/ovf/sink.h"
 #include "formats/ovf/tar_header.h"
 
 /* 1980-01-01, where the result must not depend on the day: some tools find 1970 implausible. */
 #define TIME_REPRODUCIBLE 315532800
+
+/* What VMDK counts in. */
+#define SECTOR 512u
 
 struct writer {
     struct pl_storage *file; /* the caller's */
@@ -91,7 +95,7 @@ static int name_disks(struct writer *writer, const struct pl_package_create_args
     for (size_t i = 0; i < writer->disk_count; i++) {
         if (args->capacities[i] > PL_OFFSET_MAX)
             return pl_fail(e, PL_E_LIMIT, "%s: disk %zu is too big", writer->file->name, i);
-        writer->disks[i].capacity = args->capacities[i];
+        writer->disks[i].capacity = pl_round_up(args->capacities[i], SECTOR); /* as VMDK does */
         snprintf(writer->disks[i].file, sizeof writer->disks[i].file, "%s-disk%zu.vmdk",
                  writer->machine.file, i + 1);
     }
@@ -174,6 +178,16 @@ int ova_begin(const struct pl_package_create_args *args, void **out, struct pl_e
 }
 
 /* ---- disks ---- */
+
+/* VMDK knows no adapters but IDE and parallel SCSI; VMware's tools call all others LSI Logic. */
+const char *ova_disk_options(void *state)
+{
+    const struct writer *writer = state;
+
+    return writer->machine.controller->type == OVF_IDE
+               ? "subformat=streamOptimized,adapter_type=ide"
+               : "subformat=streamOptimized,adapter_type=lsilogic";
+}
 
 /* The last disk that was begun, if any, must be closed and complete; then it is known where the
  * next header goes. */

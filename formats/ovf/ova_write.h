@@ -14,6 +14,8 @@
 /* Slot begin.  PL_E_UNSUPPORTED for a pipe; PL_E_LIMIT for more disks than the machine can have;
  * errors of the options.  Writes nothing yet. */
 int ova_begin(const struct pl_package_create_args *args, void **writer, struct pl_err *e) PL_CHECK;
+/* Slot disk_options. */
+const char *ova_disk_options(void *writer);
 /* Slot disk_storage. */
 int ova_disk_storage(void *writer, size_t disk, struct pl_storage **out, struct pl_err *e) PL_CHECK;
 /* Slot finish. */
