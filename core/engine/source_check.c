@@ -2,6 +2,14 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/graph/node.h"
+#include "core/graph/package.h"
+
+/* Warnings that are kept; a hostile manifest does not get more. */
+#define WARNINGS_MAX 8u
 
 struct source_check {
     const struct pl_disk *source;
@@ -9,7 +17,27 @@ struct source_check {
     atomic_bool given_up;
     int result;
     struct pl_err err;
+    char *warnings[WARNINGS_MAX]; /* for later: the caller's report takes calls from one thread at a
+                                     time */
+    size_t warning_count;
 };
+
+static void keep_warning(void *ctx, const char *message)
+{
+    struct source_check *check = ctx;
+    char *copy = check->warning_count < WARNINGS_MAX ? strdup(message) : NULL;
+
+    if (copy)
+        check->warnings[check->warning_count++] = copy;
+}
+
+static void tell_warnings(struct source_check *check)
+{
+    for (size_t i = 0; i < check->warning_count; i++) {
+        pl_warn(check->report, "%s", check->warnings[i]);
+        free(check->warnings[i]);
+    }
+}
 
 static bool is_given_up(void *ctx)
 {
@@ -21,11 +49,16 @@ static bool is_given_up(void *ctx)
 static void *check_sources(void *arg)
 {
     struct source_check *check = arg;
-    /* no warnings: the caller's report takes calls from one thread at a time */
-    const struct pl_report own = { .ctx = check, .cancelled = is_given_up };
+    const struct pl_report own = { .ctx = check, .cancelled = is_given_up, .warn = keep_warning };
 
-    for (size_t i = 0; check->result == 0 && i < check->source->count; i++)
-        check->result = pl_verify_package(check->source->images[i], &own, &check->err);
+    for (size_t i = 0; check->result >= 0 && i < check->source->count; i++) {
+        struct pl_image *img = check->source->images[i];
+
+        check->result = pl_verify_package(img, &own, &check->err);
+        if (check->result > 0)
+            pl_warn(&own, "%s: it has no manifest with digests: nothing could be verified",
+                    img->package->file->name);
+    }
     return NULL;
 }
 
@@ -54,7 +87,8 @@ int pl_run_beside_source_check(const struct pl_disk *source, const struct pl_rep
         pthread_join(thread, NULL);
     else if (result == 0)
         check_sources(&check);
-    if (result < 0 || check.result == 0)
+    tell_warnings(&check);
+    if (result < 0 || check.result >= 0)
         return result;
     if (e)
         *e = check.err;

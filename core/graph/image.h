@@ -36,9 +36,9 @@ struct pl_open_options {
 PL_API int pl_open(const char *path, const struct pl_open_options *options, struct pl_image **out,
                    struct pl_err *e) PL_CHECK;
 
-/* Compares what the image was read from with the digests of the package that it lies in; nothing
- * happens for an image in no package, or where the package gives none.  May run beside reads.
- * PL_E_MISMATCH names the file. */
+/* Compares what the image was read from with the digests of the package that it lies in.  0: they
+ * agree, or the image is in no package; 1: the package has none; -1: PL_E_MISMATCH names the file.
+ * May run beside reads. */
 PL_API int pl_verify_package(struct pl_image *img, const struct pl_report *report, struct pl_err *e)
     PL_CHECK;
 

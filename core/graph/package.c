@@ -159,11 +159,12 @@ int pl_package_find_disk(struct pl_package *package, const char *wanted, size_t 
 
 int pl_verify_package(struct pl_image *img, const struct pl_report *report, struct pl_err *e)
 {
+    int result;
+
     if (!img->package)
         return 0;
-    return img->package->driver->verify(img->package->state, img->package_disk, report, e) < 0
-               ? pl_within(e, "%s", img->package->file->name)
-               : 0;
+    result = img->package->driver->verify(img->package->state, img->package_disk, report, e);
+    return result < 0 ? pl_within(e, "%s", img->package->file->name) : result;
 }
 
 int pl_package_facts(const char *path, const struct pl_open_options *options, const char **format,
