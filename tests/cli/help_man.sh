@@ -25,6 +25,17 @@ for command in $commands; do
 done
 it "the OPTIONS sections are the program's" "$SRCDIR/docs/man/update-options" "$PLATTER" --check
 
+# describes FORMAT PAGE: the page has all options of new images of that format.
+describes() {
+    local option
+    for option in $("$PLATTER" formats --output=json |
+        jq -r --arg format "$1" '.[] | select(.name == $format) | .options[].name'); do
+        grep -qE -e "(\\b|f[BR])${option}\\b" "$SRCDIR/docs/man/$2" || bad "$2: nothing about $option"
+    done
+}
+it "the manual has the options of VMDK" describes vmdk platter-create.1
+it "the manual has the options of OVA" describes ova platter-convert.1
+
 no_output() {
     local output
     output=$("$@" 2>&1)
