@@ -277,7 +277,7 @@ hostile() { # REGEX FILE [OPTION]...
     local regex=$1 file=$2
     shift 2
     refused_so "$regex" "${bounded[@]}" "$PLATTER" convert "$@" -O raw "$file" out/x
-    [[ ! -x ${PLATTER_ASAN-} ]] ||
+    [[ $PLATTER_ASAN == "$PLATTER" ]] ||
         refused_so "$regex" timeout 9 "$PLATTER_ASAN" convert "$@" -O raw "$file" out/x
 }
 bad_members() {

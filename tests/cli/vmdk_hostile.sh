@@ -21,8 +21,8 @@ message() { # REGEX: in the message of the last run, hint included
 }
 cannot_be_read() { # REGEX FILE
     local program
-    for program in "$PLATTER" "${PLATTER_ASAN-}"; do
-        [[ $program ]] || continue
+    for program in "$PLATTER" "$PLATTER_ASAN"; do
+        [[ $program == "$PLATTER" || $PLATTER_ASAN != "$PLATTER" ]] || continue
         if [[ $program == "$PLATTER" ]]; then
             run "${bounded[@]}" "$program" convert -O raw "$2" out/x
         else
