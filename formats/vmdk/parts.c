@@ -34,7 +34,8 @@ static void explain(const struct vmdk *v, const struct vmdk_line *line, struct p
         pl_hint(e, "the name is written in %s: look for the file under a name in other letters",
                 v->encoding);
     else if (e->kind == PL_E_NOT_FOUND && !*e->hint)
-        pl_hint(e, "copy all files of the disk into one folder");
+        pl_hint(e, "copy all files of the disk into one folder; platter check names those that "
+                   "are missing");
 }
 
 /* Whether the line names the descriptor itself: to open it once more for writing would only say
