@@ -7,7 +7,7 @@
 needs jq qemu-img tar openssl python3 gzip
 knows ova || { echo "ova is not built in"; exit 77; }
 # bounded in time, memory and CPU, as a hostile file must be
-LIMIT_SECONDS=10
+export LIMIT_SECONDS=10
 # shellcheck disable=SC2016 # for the inner shell
 bounded=(bash -c 'ulimit -v 1000000; exec timeout 5 "$@"' -)
 
@@ -95,9 +95,11 @@ it "the descriptor says the size that the disk inside has" sectors_of_odd
 it "the adapter in the disk follows the controller" adapter_follows
 it "a manifest of SHA-1" other_digest sha1
 it "a manifest of SHA-512" other_digest sha512
-it "VirtualBox and EFI: it is said what to do" eval '
+efi_for_virtualbox() {
     must "$PLATTER" convert -O ova -o hwversion=virtualbox-2.2,firmware=efi a.raw v.ova &&
-    warns "switch EFI on after"'
+        warns "switch EFI on after"
+}
+it "VirtualBox and EFI: it is said what to do" efi_for_virtualbox
 
 # ---- info ----
 text_info() {
@@ -211,7 +213,7 @@ chunked() {
     (cd ch && envelope vm.ovf \
         "$(file_ref f1 a.vmdk "ovf:chunkSize=\"200000\" ovf:size=\"$(stat -c %s ../two/a.vmdk)\"")" \
         "$(disk_ref d1 f1 1574400)" && manifest vm.mf vm.ovf a.vmdk.0*)
-    tar -C ch -cf ch.ova vm.ovf vm.mf $(cd ch && ls a.vmdk.0*)
+    (cd ch && tar -cf ../ch.ova vm.ovf vm.mf a.vmdk.0*)
     gives ch.ova a.raw && gives ch/vm.ovf a.raw
     rm ch/a.vmdk.000000001
     refused_so '000000001' "$PLATTER" convert -O raw ch/vm.ovf out/x

@@ -6,7 +6,7 @@
 . "$SRCDIR/tests/cli/support/testing.bash"
 needs python3 qemu-img
 knows vmdk || { echo "vmdk is not built in"; exit 77; }
-LIMIT_SECONDS=10
+export LIMIT_SECONDS=10
 # shellcheck disable=SC2016 # for the inner shell
 bounded=(bash -c 'ulimit -v 1000000; exec timeout 5 "$@"' -)
 
