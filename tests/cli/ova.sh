@@ -31,8 +31,11 @@ gives() { # PACKAGE RAW OPTION...: the disk, without a warning
     must "$PLATTER" convert "$@" -O raw "$package" got.raw && same_content got.raw "$raw"
     [[ ! -s run.err ]] || bad "a warning: $(<run.err)"
 }
-warns() { # PATTERN
-    says "$(<run.err)" "$1"
+warns() { # TEXT
+    [[ $(<run.err) == *"$1"* ]] || bad "no warning '$1': $(<run.err)"
+}
+shows() { # TEXT
+    [[ $(<run.out) == *"$1"* ]] || bad "no '$1' in: $(<run.out)"
 }
 
 # ---- what we write ----
@@ -82,7 +85,7 @@ adapter_follows() {
     for controller in ide:ide ahci:lsilogic; do
         must "$PLATTER" convert -O ova -o "controller=${controller%:*}" a.raw c.ova || return
         says "$(tar -xOf c.ova c-disk1.vmdk | head -c 4096 | tr -d '\0')" \
-            "ddb.adapterType = \"${controller#*:}\""
+            "ddb.adapterType = \"${controller#*:}\"" || bad "$controller"
     done
 }
 other_digest() { # sha1 or sha512
@@ -108,7 +111,7 @@ text_info() {
     local word
     for word in "package format: ova" "firmware: efi" "cpus: 2" "memory: 2147483648" \
         "capacity: 1574400" "model: lsilogic" "network: VM Network" "manifest: sha256"; do
-        says "$(<run.out)" "$word"
+        shows "$word"
     done
     must "$PLATTER" info --output=json i.ova
     json_is '.package | .machines[0].cpus == 2 and .machines[0].firmware == "efi" and
@@ -262,7 +265,7 @@ signed() {
         cat cert.pem
     } >si/vm.cert
     tar -C si -cf si.ova vm.ovf vm.mf vm.cert a.vmdk b.vmdk
-    must "$PLATTER" info si.ova && says "$(<run.out)" signer
+    must "$PLATTER" info si.ova && shows signer
     gives si.ova a.raw --disk 1 --ca cert.pem
     gives si/vm.ovf a.raw --disk 1 --ca cert.pem
     refused_so 'sign|trust|certificate' "$PLATTER" convert --ca other.pem --disk 1 -O raw si.ova out/x
