@@ -45,7 +45,9 @@ static int check_request(const struct vmdk *v, uint64_t size, struct pl_err *e)
                 "the last file of a split disk cannot grow beyond 2 GiB: this "
                 "one can have up to %" PRIu64 " bytes",
                 last->extent.start + SPLIT_LIMIT);
-        return pl_hint(e, "convert it: -O vmdk -o subformat=... of the same kind, and resize that");
+        return pl_hint(
+            e, "convert it to one file (-O vmdk), resize that, and convert it back to a split "
+               "disk");
     }
     return 0;
 }
