@@ -71,6 +71,8 @@ int vhd_make_block(struct vhd *v, uint64_t index, struct pl_err *e)
     pl_table_cache_drop(v->bitmaps, off, v->bitmap_size);
     if (pl_storage_write(v->file, off, v->new_bitmap, v->bitmap_size, e) < 0)
         return pl_within(e, "sector bitmap");
+    /* The rest of the block comes next, as a rule. */
+    pl_table_cache_insert(v->bitmaps, off, v->new_bitmap, pl_table_cache_epoch(v->bitmaps));
     vhd_set_entry(v, index, (uint32_t)(off / VHD_SECTOR));
     return 0;
 }
