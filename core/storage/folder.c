@@ -39,32 +39,35 @@ static int read_names(DIR *folder, const char *path, char **names, size_t *count
     return errno ? pl_fail_sys(e, errno, "%s: reading the names in it", path) : 0;
 }
 
-int pl_names_beside(const struct pl_storage *st, char ***names, size_t *count, struct pl_err *e)
+int pl_names_in(const char *path, char ***names, size_t *count, struct pl_err *e)
 {
-    PL_FREE char *path = st->path ? pl_folder_of(st->path) : NULL;
-    char **list = calloc(PL_FOLDER_NAMES_MAX, sizeof *list);
-    DIR *folder;
+    DIR *folder = opendir(path);
+    char **list;
     int result;
 
     *count = 0;
-    if (!list || (st->path && !path)) {
-        free(list);
-        return pl_fail(e, PL_E_NOMEM, "%s: no memory for the names beside it", st->name);
-    }
-    *names = list;
-    if (!path)
-        return 0;
-    folder = opendir(path);
-    if (!folder) {
-        free(list);
+    if (!folder)
         return pl_fail_sys(e, errno, "%s: reading the names in it", path);
-    }
-    result = read_names(folder, path, list, count, e);
+    list = calloc(PL_FOLDER_NAMES_MAX, sizeof *list);
+    result = list ? read_names(folder, path, list, count, e)
+                  : pl_fail(e, PL_E_NOMEM, "%s: no memory for the names in it", path);
     closedir(folder);
     if (result < 0) {
         pl_names_free(list, *count);
         return -1;
     }
     qsort(list, *count, sizeof *list, by_bytes);
+    *names = list;
     return 0;
+}
+
+int pl_names_beside(const struct pl_storage *st, char ***names, size_t *count, struct pl_err *e)
+{
+    PL_FREE char *path = st->path ? pl_folder_of(st->path) : NULL;
+
+    *names = NULL;
+    *count = 0;
+    if (st->path && !path)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory for the names beside it", st->name);
+    return path ? pl_names_in(path, names, count, e) : 0;
 }

@@ -1,4 +1,4 @@
-/* folder.h - the names of the files beside a file. */
+/* folder.h - the names of the files in a folder. */
 #ifndef PL_CORE_STORAGE_FOLDER_H
 #define PL_CORE_STORAGE_FOLDER_H
 
@@ -7,13 +7,16 @@
 /* No more names than that are given: who keeps more files in one folder names the right one. */
 #define PL_FOLDER_NAMES_MAX 1024
 
-/* The names in the folder of st's path, st's own among them, hidden ones left out, sorted by their
- * bytes; none for a storage without a path.  Free them by pl_names_free.  PL_E_LIMIT when there are
- * too many; PL_E_NOMEM, PL_E_SYS. */
+/* The names in the folder `path`, hidden ones left out, sorted by their bytes.  Free them by
+ * pl_names_free.  PL_E_LIMIT when there are too many; PL_E_NOMEM, PL_E_NOT_FOUND, PL_E_SYS. */
+int pl_names_in(const char *path, char ***names, size_t *count, struct pl_err *e) PL_CHECK;
+
+/* The same for the folder of st's path, st's own name among them; none for a storage without a
+ * path. */
 int pl_names_beside(const struct pl_storage *st, char ***names, size_t *count, struct pl_err *e)
     PL_CHECK;
 
-/* Frees what pl_names_beside gave. */
+/* Frees what the two gave. */
 void pl_names_free(char **names, size_t count);
 
 #endif
