@@ -1,10 +1,13 @@
 /* chain.c - opens the parents of an image, the youngest first, under the opener's policy.
  *
  * A parent is found by its name; where the child knows an identity too, the parent must have it,
- * and a file in the child's folder that has it is taken where the name leads nowhere.
+ * and a file in the child's folder, or in one that the caller allows, that has it is taken where
+ * the name leads nowhere: VirtualBox keeps children in a folder below that of their parent.
  *
  * A chain ends where an image names no parent.  One that comes back to a file already in it, or is
  * deeper than PL_CHAIN_MAX, is refused: both are ways to make a reader loop. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -115,7 +118,7 @@ static int open_by_name(const struct search *s, const char *name, struct pl_err 
 /* Whether the file could be the parent, by its first bytes: the format of the child. */
 static bool is_candidate(const struct search *s, const char *name)
 {
-    const struct pl_opener opener = { .force_share = true };
+    const struct pl_opener opener = { .allowed = s->options->allowed_dirs, .force_share = true };
     const struct pl_driver *driver;
     struct pl_storage *file;
     bool same;
@@ -127,9 +130,26 @@ static bool is_candidate(const struct search *s, const char *name)
     return same;
 }
 
-/* Looks for the identity in the child's folder: what a name says ends with a move to another host,
- * and some formats give none.  1: not there. */
-static int search_folder(const struct search *s, struct pl_err *e)
+/* `name` in `folder`, which is null for the child's own; null without memory. */
+static char *name_in(const char *folder, const char *name)
+{
+    char *path;
+
+    if (!folder)
+        return strdup(name);
+    return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
+}
+
+static int try_candidate(const struct search *s, const char *folder, const char *name)
+{
+    PL_FREE char *path = name_in(folder, name);
+
+    return path && is_candidate(s, path) && open_by_name(s, path, NULL) == 0 ? 0 : 1;
+}
+
+/* Looks for the identity in a folder (null: the child's): what a name says ends with a move to
+ * another host, and some formats give none.  1: not there. */
+static int search_folder(const struct search *s, const char *folder, struct pl_err *e)
 {
     struct search quiet = *s; /* what other files have to say concerns nobody */
     char **names;
@@ -137,11 +157,11 @@ static int search_folder(const struct search *s, struct pl_err *e)
     int result = 1;
 
     quiet.report = NULL;
-    if (pl_names_beside(s->child->file, &names, &count, e) < 0)
+    if ((folder ? pl_names_in(folder, &names, &count, e)
+                : pl_names_beside(s->child->file, &names, &count, e)) < 0)
         return -1;
     for (size_t i = 0; result == 1 && i < count; i++)
-        if (is_candidate(s, names[i]) && open_by_name(&quiet, names[i], NULL) == 0)
-            result = 0;
+        result = try_candidate(&quiet, folder, names[i]);
     pl_names_free(names, count);
     return result;
 }
@@ -163,6 +183,32 @@ static bool may_be_elsewhere(const struct pl_err *why)
     return why->kind == PL_E_NOT_FOUND || why->kind == PL_E_POLICY || why->kind == PL_E_MISMATCH;
 }
 
+/* A file called `last` first, which spares looking into the others.  1: not there. */
+static int search_for(const struct search *s, const char *folder, const char *last,
+                      struct pl_err *e)
+{
+    PL_FREE char *path = last ? name_in(folder, last) : NULL;
+
+    if (path && open_by_name(s, path, NULL) == 0)
+        return 0;
+    return search_folder(s, folder, e);
+}
+
+/* The child's folder, then those that the caller allows.  1: not there. */
+static int search_everywhere(const struct search *s, const char *last, struct pl_err *e)
+{
+    const char *const *allowed = s->options->allowed_dirs;
+    int result = search_for(s, NULL, last, e);
+
+    for (; result == 1 && allowed && *allowed; allowed++) {
+        PL_FREE char *folder = realpath(*allowed, NULL);
+
+        if (folder) /* the opener passes over one that is not there, too */
+            result = search_for(s, folder, last, e);
+    }
+    return result;
+}
+
 static int open_parent(const struct search *s, struct pl_err *e)
 {
     const char *name = s->child->layer.parent_name;
@@ -170,16 +216,17 @@ static int open_parent(const struct search *s, struct pl_err *e)
     struct pl_err why = { 0 };
     int result;
 
-    pl_fail(&why, PL_E_NOT_FOUND, "no file in its folder has the identity %s of its parent",
+    pl_fail(&why, PL_E_NOT_FOUND, "no file in its folder%s has the identity %s of its parent",
+            s->options->allowed_dirs && *s->options->allowed_dirs ? " or the allowed ones" : "",
             wanted ? wanted : "");
     if (name && open_by_name(s, name, &why) == 0)
         return 0;
     if (wanted && may_be_elsewhere(&why)) {
-        if (name && open_by_name(s, last_part(name), NULL) == 0)
-            return 0;
-        result = search_folder(s, e);
+        result = search_everywhere(s, name ? last_part(name) : NULL, e);
         if (result <= 0)
             return result;
+        if (!*why.hint)
+            pl_hint(&why, "use --allow-dir DIR to look for it in the folder DIR, too");
     }
     if (e)
         *e = why;
