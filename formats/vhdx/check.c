@@ -142,7 +142,7 @@ static int pass(struct vhdx_check *c, struct pl_err *e) PL_NEEDS(&c->v->lock)
 /* Mends, in one pass for the tables and then, when all is sound, for lost room. */
 static int mend(struct vhdx_check *c, enum pl_repair repair, struct pl_err *e) PL_NEEDS(&c->v->lock)
 {
-    if (vhdx_begin_change(c->v, e) < 0)
+    if (vhdx_begin_repair(c->v, e) < 0)
         return -1;
     if (repair == PL_REPAIR_ALL && c->result.corruptions) {
         c->mend = true;

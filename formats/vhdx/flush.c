@@ -29,7 +29,23 @@ static int cover_last_block(struct vhdx *v, struct pl_err *e) PL_NEEDS(&v->lock)
     return 0;
 }
 
-int vhdx_begin_change(struct vhdx *v, struct pl_err *e)
+/* No block is given room, or written to, in an image whose BAT is wrong: two blocks in one place
+ * overwrite each other, and the room that one of them gives back would be given to a third. */
+static int look_at_blocks(struct vhdx *v, struct pl_err *e) PL_NEEDS(&v->lock)
+{
+    struct vhdx_tally tally = { 0 };
+    int result = vhdx_tally_make(v, &tally, e);
+
+    if (result == 0)
+        result = vhdx_tally_blocks(v, &tally, e);
+    vhdx_tally_free(&tally);
+    if (result == 0)
+        return 0;
+    pl_within(e, "it is not changed");
+    return !e || e->kind != PL_E_CORRUPT ? -1 : pl_hint(e, "run: platter check -r all");
+}
+
+int vhdx_begin_repair(struct vhdx *v, struct pl_err *e)
 {
     if (vhdx_check_writable(v, e) < 0)
         return -1;
@@ -41,6 +57,16 @@ int vhdx_begin_change(struct vhdx *v, struct pl_err *e)
         return -1;
     v->changed = true;
     return 0;
+}
+
+int vhdx_begin_change(struct vhdx *v, struct pl_err *e)
+{
+    if (vhdx_check_writable(v, e) < 0)
+        return -1;
+    if (!v->looked && !v->direct && look_at_blocks(v, e) < 0)
+        return -1;
+    v->looked = true;
+    return vhdx_begin_repair(v, e);
 }
 
 int vhdx_sync(struct vhdx *v, struct pl_err *e)

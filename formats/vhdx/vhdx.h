@@ -74,6 +74,7 @@ struct vhdx {
     uint32_t freed_room;
     uint64_t log_next;     /* where in the log the next entry goes */
     uint64_t log_sequence; /* of the last entry written */
+    bool looked;           /* the BAT was found to be right */
     bool changed;          /* the header was dealt with: see above */
     bool broken;           /* a change of the tables failed half-way: refuse to change anything */
 };
@@ -209,8 +210,11 @@ int vhdx_log_write(struct vhdx *v, const struct vhdx_change *changes, uint32_t c
 /* ---- flush.c ---- */
 /* PL_E_INVALID when the image is open for reading only, PL_E_SYS when it is broken. */
 int vhdx_check_writable(const struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
-/* The same, and begins to use the log.  Before any change of tables or guest data. */
+/* The same, and begins to use the log.  Before any change of tables or guest data.  PL_E_CORRUPT
+ * when entries of the BAT are wrong or two blocks lie in one place: the first call looks at all. */
 int vhdx_begin_change(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* The same without that look, for the repair. */
+int vhdx_begin_repair(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* The steps at the top of this page. */
 int vhdx_commit(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* Syncs the file; a failure breaks the image. */

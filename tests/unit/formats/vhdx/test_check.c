@@ -115,6 +115,24 @@ static void two_blocks_in_one_place_part_without_loss(void **state)
     pl_storage_close(rig.st, NULL);
 }
 
+static void blocks_in_one_place_are_not_written_to(void **state)
+{
+    struct vhdx_rig rig = image(false);
+    struct pl_check_result result;
+    uint8_t byte = 9;
+
+    (void)state;
+    poke_le(rig.st, BAT_AT + 8, 8, DATA_AT | 6);
+    OK(vhdx_rig_open(&rig, &e));
+    FAILS(PL_E_CORRUPT, "two blocks", vhdx_rig_write(&rig, 2 * PL_MIB, &byte, 1, &e));
+    OK(vhdx_rig_check(&rig, PL_REPAIR_LEAKS, &result, &e));
+    FAILS(PL_E_CORRUPT, "two blocks", vhdx_rig_zero(&rig, 0, PL_MIB, true, &e));
+    OK(vhdx_rig_check(&rig, PL_REPAIR_ALL, &result, &e));
+    OK(vhdx_rig_write(&rig, 2 * PL_MIB, &byte, 1, &e));
+    vhdx_rig_close(&rig);
+    pl_storage_close(rig.st, NULL);
+}
+
 static void lost_room_is_found_and_given_back(void **state)
 {
     struct vhdx_rig rig = image(false);
@@ -140,14 +158,15 @@ static void lost_room_is_found_and_given_back(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[3 + PL_COUNT(defects)] = {
+    struct CMUnitTest tests[4 + PL_COUNT(defects)] = {
         cmocka_unit_test(a_sound_image_is_told_as_such),
         cmocka_unit_test(two_blocks_in_one_place_part_without_loss),
+        cmocka_unit_test(blocks_in_one_place_are_not_written_to),
         cmocka_unit_test(lost_room_is_found_and_given_back),
     };
 
     for (size_t i = 0; i < PL_COUNT(defects); i++)
-        tests[3 + i] = (struct CMUnitTest){ .name = defects[i].name,
+        tests[4 + i] = (struct CMUnitTest){ .name = defects[i].name,
                                             .test_func = check_defect,
                                             .initial_state = (void *)&defects[i] };
     return cmocka_run_group_tests(tests, NULL, NULL);
