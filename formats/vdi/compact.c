@@ -2,7 +2,11 @@
  *
  * A block behind free places is copied into the first of them, synced, then its entry changes; only
  * when all entries are on disk the header's count goes down, and then the file is cut.  The disk's
- * content does not change, so neither does the modification UUID. */
+ * content does not change, so neither does the modification UUID.
+ *
+ * The same happens to gaps that were made since the image was opened, when it is closed: readers
+ * that count the blocks, such as qemu-img check, take cBlocksAllocated for wrong while there are
+ * gaps, and writers that take it for the next place must not find a lower one. */
 #include <inttypes.h>
 
 #include "core/base/checked.h"
@@ -93,4 +97,31 @@ int vdi_compact(void *state, const struct pl_report *report, uint64_t *freed, st
     if (vdi_check_writable(v, e) < 0 || vdi_write_back(v, true, e) < 0)
         return -1;
     return vdi_close_gaps(v, report, freed, e);
+}
+
+/* Whether the places without a block are no more than this session has made. */
+static int has_own_gaps(struct vdi *v, bool *own, struct pl_err *e) PL_NEEDS(&v->lock)
+{
+    struct vdi_findings found;
+
+    if (vdi_scan(v, NULL, &found, e) < 0)
+        return -1;
+    *own = !found.outside && !found.shared && found.end - found.used <= v->given_back &&
+           v->header.allocated > found.used;
+    return 0;
+}
+
+int vdi_seal(void *state, struct pl_err *e)
+{
+    struct vdi *v = state;
+    uint64_t freed;
+    bool own = false;
+
+    PL_LOCKED(&v->lock);
+    if (!v->writable || v->broken || v->fresh || !v->given_back)
+        return 0;
+    if (has_own_gaps(v, &own, e) == 0 && (!own || vdi_close_gaps(v, NULL, &freed, e) == 0))
+        v->given_back = 0;
+    /* With its gaps the image is right, too: the host may have no room to fill them. */
+    return v->broken ? -1 : 0;
 }

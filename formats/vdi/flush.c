@@ -90,6 +90,7 @@ static void release_freed(struct vdi *v) PL_NEEDS(&v->lock)
         const struct vdi_freed *freed = &v->freed[i];
 
         vdi_give_places(v, freed->place, freed->count);
+        v->given_back += freed->count;
         /* The host may ignore or refuse it: the place is free all the same. */
         if (pl_storage_discard(v->file, vdi_place_offset(v, freed->place), freed->count * v->stride,
                                NULL) < 0)

@@ -131,6 +131,7 @@ const struct pl_driver pl_vdi = {
     .zero = vdi_zero,
     .discard = vdi_discard,
     .flush = vdi_flush,
+    .seal = vdi_seal,
     .finish = vdi_finish,
     .create = vdi_create,
     .resize = vdi_resize,

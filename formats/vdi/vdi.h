@@ -70,6 +70,7 @@ struct vdi {
     struct vdi_room room;
     struct vdi_freed *freed; /* see step 4 */
     size_t freed_count, freed_room;
+    uint64_t given_back; /* places that were released since the image was opened */
     uint64_t file_end; /* nothing at or after this byte offset of the file was ever used */
     bool looked;       /* room is known, and the map good enough to be changed */
     bool changed;      /* the first change was told */
@@ -209,6 +210,8 @@ int vdi_finish(void *state, struct pl_err *e);
 /* Grows or shrinks the disk. */
 int vdi_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
                struct pl_err *e);
+/* Closes the gaps that were made since the image was opened: the layer has no other user. */
+int vdi_seal(void *state, struct pl_err *e);
 /* Makes the file shorter. */
 int vdi_compact(void *state, const struct pl_report *report, uint64_t *freed, struct pl_err *e);
 /* The same for a caller that has the lock and has written back. */

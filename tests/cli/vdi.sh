@@ -134,6 +134,25 @@ resizes_static() {
 }
 it "a static image is resized" resizes_static
 
+no_gaps() { # BLOCKS THAT BECOME ZEROS, THOSE LEFT
+    noise 6000128 8 >content.raw && truncate -s 6000128 content.raw
+    must "$PLATTER" convert -f raw -O vdi content.raw image.vdi
+    local block size
+    for block in $1; do
+        dd if=/dev/zero of=content.raw bs=1M seek="$block" count=1 conv=notrunc status=none
+    done
+    truncate -s 6000128 content.raw
+    size=$(stat -c %s image.vdi)
+    must "$PLATTER" convert -n -f raw -O vdi content.raw image.vdi
+    qemu_agrees image.vdi content.raw
+    we_agree image.vdi content.raw
+    same "allocated" "$2" "$(fact image.vdi allocated-blocks)"
+    (($(stat -c %s image.vdi) == size - (6 - $2) * 1048576)) || bad "the file keeps the room"
+}
+it "blocks that become zeros leave no gaps" no_gaps "1 3" 4
+it "the last blocks become zeros" no_gaps "4 5" 4
+it "all blocks become zeros" no_gaps "0 1 2 3 4 5" 0
+
 # ---- identifiers ----
 uuids() {
     make_content content.raw 2000384 5

@@ -150,6 +150,17 @@ static void do_compact(struct run *r)
         flushed(r);
 }
 
+/* As when the image is closed: gaps may be closed after the flush. */
+static void do_seal(struct run *r)
+{
+    struct pl_err e;
+
+    if (!done(r, pl_vdi.flush(r->drive.layer.state, &e), &e))
+        return;
+    flushed(r);
+    done(r, pl_vdi.seal(r->drive.layer.state, &e), &e);
+}
+
 static void do_resize(struct run *r)
 {
     const uint64_t old = r->drive.layer.size, op = now(r);
@@ -177,6 +188,8 @@ static void step(struct run *r)
         do_resize(r);
     else if (n < 12)
         do_compact(r);
+    else if (n < 20)
+        do_seal(r);
     else if (n < 55)
         do_write(r);
     else if (n < 85)
