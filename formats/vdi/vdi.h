@@ -71,11 +71,11 @@ struct vdi {
     struct vdi_freed *freed; /* see step 4 */
     size_t freed_count, freed_room;
     uint64_t given_back; /* places that were released since the image was opened */
-    uint64_t file_end; /* nothing at or after this byte offset of the file was ever used */
-    bool looked;       /* room is known, and the map good enough to be changed */
-    bool changed;      /* the first change was told */
-    bool header_dirty; /* cBlocksAllocated on disk is too low */
-    bool broken;       /* a change failed half-way: refuse to change anything */
+    uint64_t file_end;   /* nothing at or after this byte offset of the file was ever used */
+    bool looked;         /* room is known, and the map good enough to be changed */
+    bool changed;        /* the first change was told */
+    bool header_dirty;   /* cBlocksAllocated on disk is too low */
+    bool broken;         /* a change failed half-way: refuse to change anything */
 };
 
 /* ---- header.c ---- */

@@ -28,7 +28,7 @@ static inline void fill_noise(uint8_t *to, size_t len, uint64_t seed)
 static inline void fill_text(uint8_t *to, size_t len, uint64_t seed)
 {
     static const char words[][8] = { "cluster", "grain  ", "block\n ", "sector ",
-                                     "header ", "footer ", "extent ", "parent " };
+                                     "header ", "footer ", "extent ",  "parent " };
 
     for (size_t i = 0; i < len; i++)
         to[i] = (uint8_t)words[i % 7 ? seed % 8 : next_random(&seed) % 8][i % 7];
