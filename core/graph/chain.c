@@ -194,17 +194,20 @@ static int search_for(const struct search *s, const char *folder, const char *la
     return search_folder(s, folder, e);
 }
 
-/* The child's folder, then those that the caller allows.  1: not there. */
+/* The child's folder, then those that the caller allows; one that cannot be looked through is an
+ * error only where the others do not have it.  1: not there. */
 static int search_everywhere(const struct search *s, const char *last, struct pl_err *e)
 {
     const char *const *allowed = s->options->allowed_dirs;
     int result = search_for(s, NULL, last, e);
 
-    for (; result == 1 && allowed && *allowed; allowed++) {
+    for (; result != 0 && allowed && *allowed; allowed++) {
         PL_FREE char *folder = realpath(*allowed, NULL);
+        /* the opener passes over one that is not there, too */
+        const int found = folder ? search_for(s, folder, last, result < 0 ? NULL : e) : 1;
 
-        if (folder) /* the opener passes over one that is not there, too */
-            result = search_for(s, folder, last, e);
+        if (found <= 0)
+            result = found;
     }
     return result;
 }

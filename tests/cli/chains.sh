@@ -191,6 +191,9 @@ crowded() {
     mkdir -p crowd away && (cd crowd && seq -f 'file%g' 1100 | xargs touch)
     mv chain/1.vdi away/
     refused 'too many to look through' "$PLATTER" convert --allow-dir crowd -O raw away/1.vdi out.raw
+    must "$PLATTER" compare --allow-dir crowd --allow-dir chain -f raw -F vdi 1.raw away/1.vdi
+    mv away/1.vdi crowd/
+    must "$PLATTER" compare --allow-dir chain -f raw -F vdi 1.raw crowd/1.vdi
 }
 it "a folder of more files than are looked at is told as such" crowded
 finish
