@@ -265,5 +265,5 @@ into_fifo() {
     rm -f fifo
 }
 it "a named pipe takes a raw disk" into_fifo
-it "standard output takes no qcow2 image" refused 'raw' "$PLATTER" convert -O qcow2 disk.qcow2 -
+it "standard output takes no qcow2 image" refused 'qcow2 cannot be written to standard output' "$PLATTER" convert -O qcow2 disk.qcow2 -
 finish
