@@ -40,3 +40,10 @@ char *test_image(const char *name)
 
     return images ? join(images, name) : NULL;
 }
+
+uint64_t test_number(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+
+    return text ? strtoull(text, NULL, 0) : otherwise;
+}

@@ -4,6 +4,7 @@
 #ifndef TESTS_SUPPORT_ENV_H
 #define TESTS_SUPPORT_ENV_H
 
+#include <stdint.h>
 #include <stdio.h>
 
 /* Absolute path of `name` in the test's own temporary folder.  The caller frees it. */
@@ -15,6 +16,9 @@ char *test_source(const char *name);
 /* Absolute path of the sample image `name`; NULL when there are no samples: then skip the test
  * with TEST_SKIP.  The caller frees it. */
 char *test_image(const char *name);
+
+/* A number from the environment, such as the seed of another run; `otherwise` without it. */
+uint64_t test_number(const char *name, uint64_t otherwise);
 
 /* Ends the running cmocka test as skipped; tests/run prints the reason.  cmocka.h comes first. */
 #define TEST_SKIP(...)                                                                             \

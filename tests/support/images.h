@@ -10,8 +10,7 @@
 #include "core/base/options.h"
 #include "core/driver.h"
 #include "core/storage/memory.h"
-
-extern const struct pl_driver pl_qcow, pl_qcow2, pl_raw;
+#include "tests/support/rig.h"
 
 /* The call succeeds; its error is `e`. */
 #define OK(call)                                                                                   \
@@ -89,20 +88,7 @@ static inline void poke(struct pl_storage *st, uint64_t at, unsigned width, uint
 static inline void close_layer(const struct pl_driver *driver, struct pl_layer *layer)
 {
     driver->close(layer->state);
-    free(layer->parent_name);
-    free(layer->parent_format);
-    free(layer->identity);
-    free(layer->parent_identity);
-    free(layer->parent_revision);
+    rig_free_texts(layer);
 }
-
-/* Runs a shell command; its output goes nowhere.  Its exit status. */
-int run_quietly(const char *fmt, ...) PL_PRINTF(1, 2);
-
-/* The first line that a shell command prints, without its newline; the caller frees it. */
-char *run_line(const char *fmt, ...) PL_PRINTF(1, 2);
-
-/* Whether that program is installed. */
-bool has_program(const char *name);
 
 #endif

@@ -95,21 +95,15 @@ int vmdk_rig_open(struct vmdk_rig *rig, struct pl_open_args how, struct pl_err *
     rig->opened = 0;
     if (pl_vmdk.open(&how, &rig->layer, e) == 0)
         return 0;
-    rig->layer.state = NULL;
-    free(rig->layer.parent_name);
-    free(rig->layer.parent_format);
-    free(rig->layer.identity);
-    free(rig->layer.parent_identity);
+    rig_free_texts(&rig->layer);
+    rig->layer = (struct pl_layer){ 0 };
     return -1;
 }
 
 void vmdk_rig_close(struct vmdk_rig *rig)
 {
     pl_vmdk.close(rig->layer.state);
-    free(rig->layer.parent_name);
-    free(rig->layer.parent_format);
-    free(rig->layer.identity);
-    free(rig->layer.parent_identity);
+    rig_free_texts(&rig->layer);
     rig->layer = (struct pl_layer){ 0 };
 }
 
@@ -136,46 +130,11 @@ int vmdk_rig_create(struct vmdk_rig *rig, const char *options, struct pl_create_
 
 int vmdk_rig_read(struct vmdk_rig *rig, uint64_t at, void *buf, uint64_t len, struct pl_err *e)
 {
-    uint8_t *to = buf;
-
-    while (len > 0) {
-        struct pl_extent x;
-
-        if (pl_vmdk.map(rig->layer.state, at, len, &x, e) < 0)
-            return -1;
-        assert_true(x.len >= 1 && x.len <= len);
-        if (x.state == PL_DATA) {
-            if (pl_storage_read(x.st, x.off, to, x.len, e) < 0)
-                return -1;
-        } else {
-            assert_int_not_equal(x.state, PL_PACKED);
-            memset(to, 0, x.len);
-        }
-        at += x.len;
-        to += x.len;
-        len -= x.len;
-    }
-    return 0;
+    return rig_read(&(struct rig){ .driver = &pl_vmdk, .layer = rig->layer }, at, buf, len, e);
 }
 
 int vmdk_rig_write(struct vmdk_rig *rig, uint64_t at, const void *buf, uint64_t len,
                    struct pl_err *e)
 {
-    const uint8_t *from = buf;
-
-    while (len > 0) {
-        struct pl_place place;
-
-        if (pl_vmdk.allocate(rig->layer.state, at, len, &place, e) < 0)
-            return -1;
-        assert_true(place.at == at && place.len >= 1 && place.len <= len);
-        if (pl_storage_write(place.st, place.off, from, place.len, e) < 0)
-            return -1;
-        if (place.fresh && pl_vmdk.link(rig->layer.state, &place, e) < 0)
-            return -1;
-        at += place.len;
-        from += place.len;
-        len -= place.len;
-    }
-    return 0;
+    return rig_write(&(struct rig){ .driver = &pl_vmdk, .layer = rig->layer }, at, buf, len, e);
 }

@@ -1,11 +1,9 @@
 /* vmdk_disk_rig.h - VMDK disks of several files without a host: files in memory by name, driven the
  * way the core drives a driver.  One thread at a time.  cmocka.h comes first. */
-#ifndef TESTS_SUPPORT_VMDK_RIG_H
-#define TESTS_SUPPORT_VMDK_RIG_H
+#ifndef TESTS_SUPPORT_VMDK_DISK_RIG_H
+#define TESTS_SUPPORT_VMDK_DISK_RIG_H
 
-#include "core/driver.h"
-
-extern const struct pl_driver pl_vmdk;
+#include "tests/support/rig.h"
 
 #define VMDK_RIG_FILES 40
 
@@ -45,7 +43,6 @@ int vmdk_rig_create(struct vmdk_rig *rig, const char *options, struct pl_create_
 
 int vmdk_rig_read(struct vmdk_rig *rig, uint64_t at, void *buf, uint64_t len, struct pl_err *e)
     PL_CHECK;
-/* Granule aligned. */
 int vmdk_rig_write(struct vmdk_rig *rig, uint64_t at, const void *buf, uint64_t len,
                    struct pl_err *e) PL_CHECK;
 

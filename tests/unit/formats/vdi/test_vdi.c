@@ -9,11 +9,9 @@
 #include "core/base/checked.h"
 #include "core/base/uuid.h"
 #include "core/graph/image.h"
-#include "tests/support/drive.h"
+#include "tests/support/rig.h"
 #include "tests/support/env.h"
 #include "tests/support/images.h"
-
-extern const struct pl_driver pl_vdi;
 
 #define BLOCK 4096u
 #define MAP 4096  /* with blocks of 4 KiB */
@@ -59,45 +57,45 @@ static uint32_t peek32(struct pl_storage *st, uint64_t at)
 }
 
 /* An image of `blocks` blocks of 4 KiB, the first `written` of which hold their number. */
-static struct drive make(const char *options, uint64_t blocks, uint64_t written)
+static struct rig make(const char *options, uint64_t blocks, uint64_t written)
 {
-    struct drive d = { .driver = &pl_vdi, .st = memory() };
+    struct rig d = { .driver = &pl_vdi, .st = memory() };
     uint8_t bytes[BLOCK];
 
-    OK(drive_create(&d, options, blocks * BLOCK, &e));
-    OK(drive_open(&d, &e));
+    OK(rig_create(&d, options, blocks * BLOCK, &e));
+    OK(rig_open(&d, &e));
     for (uint64_t i = 0; i < written; i++) {
         memset(bytes, (int)i + 1, BLOCK);
-        OK(drive_write(&d, i * BLOCK, bytes, BLOCK, &e));
+        OK(rig_write(&d, i * BLOCK, bytes, BLOCK, &e));
     }
     OK(pl_vdi.flush(d.layer.state, &e));
     return d;
 }
 
-static void drop(struct drive *d)
+static void drop(struct rig *d)
 {
     if (d->layer.state)
-        drive_close(d);
+        rig_close(d);
     pl_storage_close(d->st, NULL);
 }
 
-static void reopen(struct drive *d)
+static void reopen(struct rig *d)
 {
-    drive_close(d);
-    OK(drive_open(d, &e));
+    rig_close(d);
+    OK(rig_open(d, &e));
 }
 
 /* What all bytes of a block are; fails when they differ. */
-static unsigned content(struct drive *d, uint64_t block)
+static unsigned content(struct rig *d, uint64_t block)
 {
     uint8_t bytes[BLOCK];
 
-    OK(drive_read(d, block * BLOCK, bytes, BLOCK, &e));
+    OK(rig_read(d, block * BLOCK, bytes, BLOCK, &e));
     assert_memory_equal(bytes, bytes + 1, BLOCK - 1);
     return bytes[0];
 }
 
-static enum pl_state state_of(struct drive *d, uint64_t at)
+static enum pl_state state_of(struct rig *d, uint64_t at)
 {
     struct pl_extent x;
 
@@ -107,11 +105,11 @@ static enum pl_state state_of(struct drive *d, uint64_t at)
 
 static int try_open(struct pl_storage *st, struct pl_err *e)
 {
-    struct drive d = { .driver = &pl_vdi, .st = st };
+    struct rig d = { .driver = &pl_vdi, .st = st };
 
-    if (drive_open(&d, e) < 0)
+    if (rig_open(&d, e) < 0)
         return -1;
-    drive_close(&d);
+    rig_close(&d);
     return 0;
 }
 
@@ -153,9 +151,9 @@ static void bad_headers_are_refused(void **state)
 {
     (void)state;
     for (size_t i = 0; i < PL_COUNT(damages); i++) {
-        struct drive d = make("block_size=4k", 8, 2);
+        struct rig d = make("block_size=4k", 8, 2);
 
-        drive_close(&d);
+        rig_close(&d);
         poke32(d.st, damages[i].at, damages[i].value);
         print_message("# %s\n", damages[i].name);
         FAILS(damages[i].kind, damages[i].text, try_open(d.st, &e));
@@ -165,11 +163,11 @@ static void bad_headers_are_refused(void **state)
 
 static void a_cut_file_is_refused_where_it_matters(void **state)
 {
-    struct drive d = make("block_size=4k", 8, 2);
+    struct rig d = make("block_size=4k", 8, 2);
     uint8_t bytes[BLOCK];
 
     (void)state;
-    drive_close(&d);
+    rig_close(&d);
     for (uint64_t len = 0; len < MAP + 32; len += 60) {
         struct pl_storage *cut = memory_copy(d.st, len);
 
@@ -177,27 +175,27 @@ static void a_cut_file_is_refused_where_it_matters(void **state)
         pl_storage_close(cut, NULL);
     }
     OK(pl_storage_resize(d.st, DATA + 2 * BLOCK - 513, &e)); /* more than a sector is missing */
-    OK(drive_open(&d, &e));
+    OK(rig_open(&d, &e));
     assert_int_equal(content(&d, 0), 1);
-    FAILS(PL_E_CORRUPT, "past the end of the file", drive_read(&d, BLOCK, bytes, BLOCK, &e));
+    FAILS(PL_E_CORRUPT, "past the end of the file", rig_read(&d, BLOCK, bytes, BLOCK, &e));
     drop(&d);
 }
 
 static void a_file_may_end_with_the_disk(void **state)
 {
-    struct drive d = { .driver = &pl_vdi, .st = memory() };
+    struct rig d = { .driver = &pl_vdi, .st = memory() };
     uint8_t bytes[BLOCK], ones[BLOCK];
 
     (void)state;
     memset(ones, 1, sizeof ones);
-    OK(drive_create(&d, "block_size=4k", BLOCK + 700, &e));
-    OK(drive_open(&d, &e));
+    OK(rig_create(&d, "block_size=4k", BLOCK + 700, &e));
+    OK(rig_open(&d, &e));
     assert_int_equal(d.layer.size, BLOCK + 1024);
-    OK(drive_write(&d, BLOCK, ones, 1024, &e));
+    OK(rig_write(&d, BLOCK, ones, 1024, &e));
     OK(pl_vdi.flush(d.layer.state, &e));
     OK(pl_storage_resize(d.st, DATA + 700, &e));
     reopen(&d);
-    OK(drive_read(&d, BLOCK, bytes, 1024, &e));
+    OK(rig_read(&d, BLOCK, bytes, 1024, &e));
     assert_memory_equal(bytes, ones, 700);
     assert_int_equal(bytes[700], 0);
     drop(&d);
@@ -210,13 +208,13 @@ static void entries_are_checked_when_used(void **state)
 
     (void)state;
     for (size_t i = 0; i < PL_COUNT(bad); i++) {
-        struct drive d = make("block_size=4k", 8, 2);
+        struct rig d = make("block_size=4k", 8, 2);
 
         poke32(d.st, MAP + 4, bad[i]);
         reopen(&d);
         assert_int_equal(content(&d, 0), 1);
-        FAILS(PL_E_CORRUPT, "entry 1", drive_read(&d, BLOCK, bytes, BLOCK, &e));
-        FAILS(PL_E_CORRUPT, "not changed", drive_write(&d, 0, bytes, BLOCK, &e));
+        FAILS(PL_E_CORRUPT, "entry 1", rig_read(&d, BLOCK, bytes, BLOCK, &e));
+        FAILS(PL_E_CORRUPT, "not changed", rig_write(&d, 0, bytes, BLOCK, &e));
         drop(&d);
     }
 }
@@ -225,7 +223,7 @@ static void entries_are_checked_when_used(void **state)
 
 static void old_headers_are_read_and_written(void **state)
 {
-    struct drive d = { .driver = &pl_vdi, .st = memory() };
+    struct rig d = { .driver = &pl_vdi, .st = memory() };
     uint8_t bytes[BLOCK];
 
     (void)state;
@@ -244,13 +242,13 @@ static void old_headers_are_read_and_written(void **state)
     poke32(d.st, 424, 0);
     poke32(d.st, 428, ZERO_MARK);
     OK(pl_storage_write(d.st, 432, bytes, BLOCK, &e));
-    OK(drive_open(&d, &e));
+    OK(rig_open(&d, &e));
     assert_int_equal(d.layer.size, 3 * BLOCK);
     assert_int_equal(content(&d, 0), 0);
     assert_int_equal(content(&d, 1), 7);
     assert_int_equal(content(&d, 2), 0);
     memset(bytes, 8, sizeof bytes);
-    OK(drive_write(&d, 2 * BLOCK, bytes, BLOCK, &e));
+    OK(rig_write(&d, 2 * BLOCK, bytes, BLOCK, &e));
     FAILS(PL_E_UNSUPPORTED, "no room for more than 3",
           pl_vdi.resize(d.layer.state, 4 * BLOCK, false, PL_PREALLOC_OFF, &e));
     OK(pl_vdi.flush(d.layer.state, &e));
@@ -263,18 +261,18 @@ static void old_headers_are_read_and_written(void **state)
 
 static void blocks_may_be_in_any_order_behind_extra_bytes(void **state)
 {
-    struct drive d = { .driver = &pl_vdi, .st = memory() };
+    struct rig d = { .driver = &pl_vdi, .st = memory() };
     uint8_t bytes[BLOCK];
 
     (void)state;
-    OK(drive_create(&d, "block_size=4k", 4 * BLOCK, &e));
+    OK(rig_create(&d, "block_size=4k", 4 * BLOCK, &e));
     poke32(d.st, EXTRA, 512);
     for (uint32_t i = 0; i < 4; i++) {
         memset(bytes, (int)i + 1, BLOCK);
         poke32(d.st, MAP + 4 * i, 3 - i);
         OK(pl_storage_write(d.st, DATA + (3 - i) * (BLOCK + 512) + 512, bytes, BLOCK, &e));
     }
-    OK(drive_open(&d, &e));
+    OK(rig_open(&d, &e));
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(content(&d, i), i + 1);
     drop(&d);
@@ -283,17 +281,17 @@ static void blocks_may_be_in_any_order_behind_extra_bytes(void **state)
 static void marks_tell_zeros_from_the_parent(void **state)
 {
     uint8_t parent[4 * BLOCK];
-    struct drive d = { .driver = &pl_vdi,
-                       .st = memory(),
-                       .parent = parent,
-                       .parent_len = sizeof parent,
-                       .parent_identity = PARENT_WORDS };
+    struct rig d = { .driver = &pl_vdi,
+                     .st = memory(),
+                     .parent = parent,
+                     .parent_len = sizeof parent,
+                     .parent_identity = PARENT_WORDS };
 
     (void)state;
     memset(parent, 9, sizeof parent);
-    OK(drive_create(&d, "block_size=4k", 4 * BLOCK, &e));
+    OK(rig_create(&d, "block_size=4k", 4 * BLOCK, &e));
     poke32(d.st, MAP + 4, ZERO_MARK);
-    OK(drive_open(&d, &e));
+    OK(rig_open(&d, &e));
     assert_string_equal(d.layer.parent_identity, "uuid:00112233-4455-6677-8899-aabbccddeeff");
     assert_string_equal(d.layer.parent_revision,
                         "modification:ffeeddcc-bbaa-9988-7766-554433221100");
@@ -312,7 +310,7 @@ static void marks_tell_zeros_from_the_parent(void **state)
 
 /* ---- identifiers ---- */
 
-static void read_uuids(struct drive *d, uint8_t image[16], uint8_t modification[16])
+static void read_uuids(struct rig *d, uint8_t image[16], uint8_t modification[16])
 {
     OK(pl_storage_read(d->st, UUID, image, 16, &e));
     OK(pl_storage_read(d->st, MODIFICATION, modification, 16, &e));
@@ -321,7 +319,7 @@ static void read_uuids(struct drive *d, uint8_t image[16], uint8_t modification[
 static void the_first_write_after_opening_is_a_modification(void **state)
 {
     uint8_t image[16], first[16], second[16], bytes[512] = { 1 };
-    struct drive d = make("block_size=4k", 8, 2);
+    struct rig d = make("block_size=4k", 8, 2);
 
     (void)state;
     reopen(&d);
@@ -329,11 +327,11 @@ static void the_first_write_after_opening_is_a_modification(void **state)
     OK(pl_vdi.flush(d.layer.state, &e));
     read_uuids(&d, image, second);
     assert_memory_equal(first, second, 16);
-    OK(drive_write(&d, 0, bytes, 512, &e));
+    OK(rig_write(&d, 0, bytes, 512, &e));
     read_uuids(&d, image, second);
     assert_memory_not_equal(first, second, 16);
     memcpy(first, second, 16);
-    OK(drive_write(&d, 5 * BLOCK, bytes, 512, &e));
+    OK(rig_write(&d, 5 * BLOCK, bytes, 512, &e));
     OK(pl_vdi.flush(d.layer.state, &e));
     read_uuids(&d, image, second);
     assert_memory_equal(first, second, 16);
@@ -347,7 +345,7 @@ static void the_first_write_after_opening_is_a_modification(void **state)
 
 static void new_images_never_have_the_same_uuid(void **state)
 {
-    struct drive a = make("", 8, 0), b = make("", 8, 0);
+    struct rig a = make("", 8, 0), b = make("", 8, 0);
 
     (void)state;
     assert_string_not_equal(a.layer.identity, b.layer.identity);
@@ -363,7 +361,7 @@ static void new_images_never_have_the_same_uuid(void **state)
 
 static void only_sectors_that_are_written_take_time(void **state)
 {
-    struct drive d = make("", 1024, 0);
+    struct rig d = make("", 1024, 0);
     struct pl_place place;
 
     (void)state;
@@ -383,7 +381,7 @@ static void only_sectors_that_are_written_take_time(void **state)
 
 static void room_is_given_in_a_row(void **state)
 {
-    struct drive d = make("block_size=4k", 1000, 0);
+    struct rig d = make("block_size=4k", 1000, 0);
     struct pl_place place;
 
     (void)state;
@@ -398,7 +396,7 @@ static void room_is_given_in_a_row(void **state)
 
 static void the_count_is_never_too_low_for_others(void **state)
 {
-    struct drive d = make("block_size=4k", 8, 4);
+    struct rig d = make("block_size=4k", 8, 4);
 
     (void)state;
     assert_int_equal(peek32(d.st, ALLOCATED), 4);
@@ -408,7 +406,7 @@ static void the_count_is_never_too_low_for_others(void **state)
     /* a file whose count is too low is not written over */
     poke32(d.st, ALLOCATED, 1);
     reopen(&d);
-    OK(drive_write(&d, 6 * BLOCK, (uint8_t[512]){ 5 }, 512, &e));
+    OK(rig_write(&d, 6 * BLOCK, (uint8_t[512]){ 5 }, 512, &e));
     OK(pl_vdi.flush(d.layer.state, &e));
     assert_int_equal(content(&d, 3), 4);
     assert_int_equal(peek32(d.st, MAP + 24), 1); /* the place that was given back */
@@ -418,7 +416,7 @@ static void the_count_is_never_too_low_for_others(void **state)
 
 static void a_static_image_keeps_its_places(void **state)
 {
-    struct drive d = make("block_size=4k,static=on", 8, 8);
+    struct rig d = make("block_size=4k,static=on", 8, 8);
 
     (void)state;
     assert_int_equal(peek32(d.st, TYPE), 2);
@@ -431,7 +429,7 @@ static void a_static_image_keeps_its_places(void **state)
         assert_int_equal(peek32(d.st, MAP + 4 * i), i);
         assert_int_equal(content(&d, i), i < 2 ? 0 : i + 1);
     }
-    OK(drive_resize(&d, 12 * BLOCK, PL_PREALLOC_OFF, &e));
+    OK(rig_resize(&d, 12 * BLOCK, PL_PREALLOC_OFF, &e));
     for (uint32_t i = 0; i < 12; i++)
         assert_int_equal(peek32(d.st, MAP + 4 * i), i);
     drop(&d);
@@ -439,13 +437,13 @@ static void a_static_image_keeps_its_places(void **state)
 
 static void nothing_is_written_when_open_for_reading(void **state)
 {
-    struct drive d = make("block_size=4k", 8, 2);
+    struct rig d = make("block_size=4k", 8, 2);
     struct pl_place place;
 
     (void)state;
-    drive_close(&d);
+    rig_close(&d);
     d.read_only = true;
-    OK(drive_open(&d, &e));
+    OK(rig_open(&d, &e));
     FAILS(PL_E_INVALID, "reading only", pl_vdi.allocate(d.layer.state, 0, 512, &place, &e));
     FAILS(PL_E_INVALID, "reading only", pl_vdi.discard(d.layer.state, 0, BLOCK, &e));
     FAILS(PL_E_INVALID, "reading only", pl_vdi.compact(d.layer.state, NULL, &(uint64_t){ 0 }, &e));
@@ -459,7 +457,7 @@ static void nothing_is_written_when_open_for_reading(void **state)
 
 static void compacting_closes_gaps(void **state)
 {
-    struct drive d = make("block_size=4k", 16, 10);
+    struct rig d = make("block_size=4k", 16, 10);
     uint64_t freed;
 
     (void)state;
@@ -479,11 +477,11 @@ static void compacting_closes_gaps(void **state)
 
 static void a_map_that_outgrows_its_room_moves(void **state)
 {
-    struct drive d = make("block_size=4k", 1000, 5);
+    struct rig d = make("block_size=4k", 1000, 5);
     const uint64_t blocks = 3000; /* the map has room for 1024 */
 
     (void)state;
-    OK(drive_resize(&d, blocks * BLOCK, PL_PREALLOC_OFF, &e));
+    OK(rig_resize(&d, blocks * BLOCK, PL_PREALLOC_OFF, &e));
     assert_int_equal(peek32(d.st, BLOCKS), blocks);
     assert_true(peek32(d.st, OFF_BLOCKS) >= DATA);
     assert_true(peek32(d.st, OFF_DATA) >= peek32(d.st, OFF_BLOCKS) + 4 * blocks);
@@ -491,10 +489,10 @@ static void a_map_that_outgrows_its_room_moves(void **state)
     for (unsigned i = 0; i < 5; i++)
         assert_int_equal(content(&d, i), i + 1);
     assert_int_equal(state_of(&d, 2999 * BLOCK), PL_PARENT);
-    OK(drive_resize(&d, 3 * BLOCK, PL_PREALLOC_OFF, &e));
+    OK(rig_resize(&d, 3 * BLOCK, PL_PREALLOC_OFF, &e));
     assert_int_equal(peek32(d.st, BLOCKS), 3);
     assert_int_equal(peek32(d.st, ALLOCATED), 3);
-    OK(drive_resize(&d, 6 * BLOCK, PL_PREALLOC_OFF, &e));
+    OK(rig_resize(&d, 6 * BLOCK, PL_PREALLOC_OFF, &e));
     assert_int_equal(content(&d, 2), 3);
     assert_int_equal(content(&d, 3), 0);
     drop(&d);
@@ -502,7 +500,7 @@ static void a_map_that_outgrows_its_room_moves(void **state)
 
 static void bad_sizes_are_refused(void **state)
 {
-    struct drive d = make("block_size=512", 1, 0);
+    struct rig d = make("block_size=512", 1, 0);
 
     (void)state;
     FAILS(PL_E_INVALID, "multiple of 512",
@@ -514,17 +512,17 @@ static void bad_sizes_are_refused(void **state)
     drop(&d);
 }
 
-static struct pl_check_result check(struct drive *d, enum pl_repair repair)
+static struct pl_check_result check(struct rig *d, enum pl_repair repair)
 {
     struct pl_check_result result;
 
-    OK(drive_check(d, repair, &result, &e));
+    OK(rig_check(d, repair, &result, &e));
     return result;
 }
 
 static void check_finds_and_mends(void **state)
 {
-    struct drive d = make("block_size=4k", 8, 5);
+    struct rig d = make("block_size=4k", 8, 5);
     struct pl_check_result r;
 
     (void)state;
@@ -548,7 +546,7 @@ static void check_finds_and_mends(void **state)
     assert_int_equal(content(&d, 2), 0);
     assert_int_equal(content(&d, 3), 4);
     assert_int_equal(content(&d, 4), 5);
-    OK(drive_write(&d, BLOCK, (uint8_t[512]){ 9 }, 512, &e));
+    OK(rig_write(&d, BLOCK, (uint8_t[512]){ 9 }, 512, &e));
     assert_int_equal(content(&d, 0), 1); /* they are apart */
     assert_int_equal(peek32(d.st, ALLOCATED), 4);
     drop(&d);
@@ -556,7 +554,7 @@ static void check_finds_and_mends(void **state)
 
 static void a_count_that_others_refuse_is_mended(void **state)
 {
-    struct drive d = make("block_size=4k", 8, 2);
+    struct rig d = make("block_size=4k", 8, 2);
 
     (void)state;
     poke32(d.st, ALLOCATED, 9);
@@ -571,8 +569,8 @@ static void a_count_that_others_refuse_is_mended(void **state)
 
 static int try_create(const char *options, uint64_t size, struct pl_err *e)
 {
-    struct drive d = { .driver = &pl_vdi, .st = memory() };
-    const int result = drive_create(&d, options, size, e);
+    struct rig d = { .driver = &pl_vdi, .st = memory() };
+    const int result = rig_create(&d, options, size, e);
 
     pl_storage_close(d.st, NULL);
     return result;
@@ -581,7 +579,7 @@ static int try_create(const char *options, uint64_t size, struct pl_err *e)
 static void bad_options_are_refused(void **state)
 {
     static const uint8_t parent[512];
-    struct drive child = { .driver = &pl_vdi, .st = memory(), .parent = parent, .parent_len = 512 };
+    struct rig child = { .driver = &pl_vdi, .st = memory(), .parent = parent, .parent_len = 512 };
 
     (void)state;
     FAILS(PL_E_INVALID, "block_size", try_create("block_size=1000", BLOCK, &e));
@@ -591,22 +589,22 @@ static void bad_options_are_refused(void **state)
     FAILS(PL_E_INVALID, "static", try_create("static=maybe", BLOCK, &e));
     FAILS(PL_E_LIMIT, "too many for the format", try_create("", UINT64_C(2) << 50, &e));
     FAILS(PL_E_LIMIT, "too big", try_create("block_size=256M", UINT64_MAX / 2, &e));
-    FAILS(PL_E_UNSUPPORTED, "UUID of its parent", drive_create(&child, "", 512, &e));
+    FAILS(PL_E_UNSUPPORTED, "UUID of its parent", rig_create(&child, "", 512, &e));
     child.parent_identity = "cid:00000000";
-    FAILS(PL_E_UNSUPPORTED, "UUID of its parent", drive_create(&child, "", 512, &e));
+    FAILS(PL_E_UNSUPPORTED, "UUID of its parent", rig_create(&child, "", 512, &e));
     child.parent_identity = PARENT_WORDS;
-    FAILS(PL_E_INVALID, "static", drive_create(&child, "static=on", 512, &e));
+    FAILS(PL_E_INVALID, "static", rig_create(&child, "static=on", 512, &e));
     pl_storage_close(child.st, NULL);
 }
 
 static void an_empty_disk_is_a_disk(void **state)
 {
-    struct drive d = make("", 0, 0);
+    struct rig d = make("", 0, 0);
 
     (void)state;
     assert_int_equal(d.layer.size, 0);
-    OK(drive_resize(&d, 3 * BLOCK, PL_PREALLOC_OFF, &e));
-    OK(drive_write(&d, 0, (uint8_t[512]){ 1 }, 512, &e));
+    OK(rig_resize(&d, 3 * BLOCK, PL_PREALLOC_OFF, &e));
+    OK(rig_write(&d, 0, (uint8_t[512]){ 1 }, 512, &e));
     OK(pl_vdi.flush(d.layer.state, &e));
     reopen(&d);
     assert_int_equal(d.layer.size, 3 * BLOCK);

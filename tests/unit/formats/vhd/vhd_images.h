@@ -7,9 +7,7 @@
 #include "core/base/scope.h"
 #include "formats/vhd/vhd.h"
 #include "tests/support/images.h"
-#include "tests/support/qcow2_rig.h"
-
-extern const struct pl_driver pl_vhd;
+#include "tests/support/rig.h"
 
 #define BAT_AT 1536
 #define HEADER_AT 512

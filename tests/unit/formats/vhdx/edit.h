@@ -7,13 +7,16 @@
 #include "core/base/crc32c.h"
 #include "formats/vhdx/layout.h"
 #include "tests/support/images.h"
-#include "tests/support/vhdx_rig.h"
+#include "tests/support/rig.h"
 
 /* Where create.c puts things: log, metadata, BAT, blocks. */
 #define LOG_AT PL_MIB
 #define METADATA_AT (2 * PL_MIB)
 #define BAT_AT (3 * PL_MIB)
 #define DATA_AT (4 * PL_MIB)
+
+/* What the parent of a differencing disk is known by in these tests. */
+#define VHDX_PARENT "uuid:83ed0ec3-24c8-49a6-a959-5e4bf1288bfb"
 
 static inline void poke_le(struct pl_storage *st, uint64_t at, unsigned width, uint64_t value)
 {
@@ -66,23 +69,27 @@ static inline void poke_regions(struct pl_storage *st, uint64_t at, unsigned wid
 }
 
 /* A new image in memory. */
-static inline struct vhdx_rig new_rig(const char *options, uint64_t size, const uint8_t *parent,
-                                      uint64_t parent_len)
+static inline struct rig new_rig(const char *options, uint64_t size, const uint8_t *parent,
+                                 uint64_t parent_len)
 {
-    struct vhdx_rig rig = { .st = memory(), .parent = parent, .parent_len = parent_len };
+    struct rig rig = { .driver = &pl_vhdx,
+                       .st = memory(),
+                       .parent = parent,
+                       .parent_len = parent_len,
+                       .parent_identity = VHDX_PARENT };
 
-    OK(vhdx_rig_create(&rig, options, size, &e));
+    OK(rig_create(&rig, options, size, &e));
     return rig;
 }
 
 /* Opens and closes; what opening says. */
 static inline int try_open(struct pl_storage *st, bool writable, struct pl_err *e)
 {
-    struct vhdx_rig rig = { .st = st, .read_only = !writable };
+    struct rig rig = { .driver = &pl_vhdx, .st = st, .read_only = !writable };
 
-    if (vhdx_rig_open(&rig, e) < 0)
+    if (rig_open(&rig, e) < 0)
         return -1;
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     return 0;
 }
 

@@ -13,20 +13,20 @@
 static const uint8_t parent[PL_MIB] = { 1 };
 
 /* Blocks 0 to 2 are full of 1, 2, 3; of a child, block 3 has a sector. */
-static struct vhdx_rig image(bool child)
+static struct rig image(bool child)
 {
-    struct vhdx_rig rig =
+    struct rig rig =
         new_rig("block_size=1M", SIZE, child ? parent : NULL, child ? sizeof parent : 0);
     uint8_t *bytes = malloc(PL_MIB);
 
-    OK(vhdx_rig_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     for (unsigned i = 0; i < 3; i++) {
         memset(bytes, (int)i + 1, PL_MIB);
-        OK(vhdx_rig_write(&rig, i * PL_MIB, bytes, PL_MIB, &e));
+        OK(rig_write(&rig, i * PL_MIB, bytes, PL_MIB, &e));
     }
     if (child)
-        OK(vhdx_rig_write(&rig, 3 * PL_MIB + 512, bytes, 512, &e));
-    OK(vhdx_rig_finish(&rig, &e));
+        OK(rig_write(&rig, 3 * PL_MIB + 512, bytes, 512, &e));
+    OK(rig_finish(&rig, &e));
     free(bytes);
     return rig;
 }
@@ -57,85 +57,85 @@ static const struct defect {
 static void check_defect(void **state)
 {
     const struct defect *d = *state;
-    struct vhdx_rig rig = image(d->child);
+    struct rig rig = image(d->child);
     struct pl_check_result result;
     uint8_t byte;
 
     poke_le(rig.st, BAT_AT + 8 * d->index, 8, d->entry);
-    OK(vhdx_rig_open(&rig, &e));
-    OK(vhdx_rig_check(&rig, PL_REPAIR_NONE, &result, &e));
+    OK(rig_open(&rig, &e));
+    OK(rig_check(&rig, PL_REPAIR_NONE, &result, &e));
     assert_true(result.corruptions > 0);
-    OK(vhdx_rig_check(&rig, PL_REPAIR_LEAKS, &result, &e));
+    OK(rig_check(&rig, PL_REPAIR_LEAKS, &result, &e));
     assert_true(result.corruptions > 0);
-    OK(vhdx_rig_check(&rig, PL_REPAIR_ALL, &result, &e));
+    OK(rig_check(&rig, PL_REPAIR_ALL, &result, &e));
     assert_int_equal(result.corruptions, 0);
     assert_true(result.corruptions_fixed > 0);
-    OK(vhdx_rig_finish(&rig, &e));
-    OK(vhdx_rig_open(&rig, &e));
-    OK(vhdx_rig_check(&rig, PL_REPAIR_NONE, &result, &e));
+    OK(rig_finish(&rig, &e));
+    OK(rig_open(&rig, &e));
+    OK(rig_check(&rig, PL_REPAIR_NONE, &result, &e));
     assert_int_equal(result.corruptions + result.leaks, 0);
-    OK(vhdx_rig_read(&rig, 0, &byte, 1, &e));
+    OK(rig_read(&rig, 0, &byte, 1, &e));
     assert_int_equal(byte, d->block0);
-    OK(vhdx_rig_read(&rig, 2 * PL_MIB, &byte, 1, &e));
+    OK(rig_read(&rig, 2 * PL_MIB, &byte, 1, &e));
     assert_int_equal(byte, 3);
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void a_sound_image_is_told_as_such(void **state)
 {
-    struct vhdx_rig rig = image(true);
+    struct rig rig = image(true);
     struct pl_check_result result;
 
     (void)state;
-    OK(vhdx_rig_open(&rig, &e));
-    OK(vhdx_rig_check(&rig, PL_REPAIR_NONE, &result, &e));
+    OK(rig_open(&rig, &e));
+    OK(rig_check(&rig, PL_REPAIR_NONE, &result, &e));
     assert_int_equal(result.corruptions + result.leaks + result.check_errors, 0);
     assert_int_equal(result.total_clusters, 6);
     assert_int_equal(result.allocated_clusters, 4);
     assert_int_equal(result.image_end_offset, pl_storage_size(rig.st));
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void two_blocks_in_one_place_part_without_loss(void **state)
 {
-    struct vhdx_rig rig = image(false);
+    struct rig rig = image(false);
     struct pl_check_result result;
     uint8_t bytes[512] = { 9 };
 
     (void)state;
     poke_le(rig.st, BAT_AT + 8, 8, DATA_AT | 6);
-    OK(vhdx_rig_open(&rig, &e));
-    OK(vhdx_rig_check(&rig, PL_REPAIR_ALL, &result, &e));
-    OK(vhdx_rig_write(&rig, 0, bytes, sizeof bytes, &e));
-    OK(vhdx_rig_read(&rig, PL_MIB, bytes, sizeof bytes, &e));
+    OK(rig_open(&rig, &e));
+    OK(rig_check(&rig, PL_REPAIR_ALL, &result, &e));
+    OK(rig_write(&rig, 0, bytes, sizeof bytes, &e));
+    OK(rig_read(&rig, PL_MIB, bytes, sizeof bytes, &e));
     assert_int_equal(bytes[0], 1);
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void blocks_in_one_place_are_not_written_to(void **state)
 {
-    struct vhdx_rig rig = image(false);
+    struct rig rig = image(false);
     struct pl_check_result result;
     uint8_t byte = 9;
 
     (void)state;
     poke_le(rig.st, BAT_AT + 8, 8, DATA_AT | 6);
-    OK(vhdx_rig_open(&rig, &e));
-    FAILS(PL_E_CORRUPT, "two blocks", vhdx_rig_write(&rig, 2 * PL_MIB, &byte, 1, &e));
-    OK(vhdx_rig_check(&rig, PL_REPAIR_LEAKS, &result, &e));
-    FAILS(PL_E_CORRUPT, "two blocks", vhdx_rig_zero(&rig, 0, PL_MIB, true, &e));
-    OK(vhdx_rig_check(&rig, PL_REPAIR_ALL, &result, &e));
-    OK(vhdx_rig_write(&rig, 2 * PL_MIB, &byte, 1, &e));
-    vhdx_rig_close(&rig);
+    OK(rig_open(&rig, &e));
+    FAILS(PL_E_CORRUPT, "two blocks", rig_write(&rig, 2 * PL_MIB, &byte, 1, &e));
+    OK(rig_check(&rig, PL_REPAIR_LEAKS, &result, &e));
+    FAILS(PL_E_CORRUPT, "two blocks", rig_zero(&rig, 0, PL_MIB, true, &e));
+    OK(rig_check(&rig, PL_REPAIR_ALL, &result, &e));
+    OK(rig_write(&rig, 2 * PL_MIB, &byte, 1, &e));
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void lost_room_is_found_and_given_back(void **state)
 {
-    struct vhdx_rig rig = image(false);
+    struct rig rig = image(false);
     const uint64_t size = pl_storage_size(rig.st);
     struct pl_check_result result;
 
@@ -143,15 +143,15 @@ static void lost_room_is_found_and_given_back(void **state)
     poke_le(rig.st, BAT_AT, 8, 0);                        /* its MiB has bytes */
     OK(pl_storage_resize(rig.st, size + 2 * PL_MIB, &e)); /* two at the end ... */
     poke_le(rig.st, size + 5, 8, 5);                      /* ... of which one has bytes */
-    OK(vhdx_rig_open(&rig, &e));
-    OK(vhdx_rig_check(&rig, PL_REPAIR_NONE, &result, &e));
+    OK(rig_open(&rig, &e));
+    OK(rig_check(&rig, PL_REPAIR_NONE, &result, &e));
     assert_int_equal(result.leaks, 2);
     assert_int_equal(result.corruptions, 0);
-    OK(vhdx_rig_check(&rig, PL_REPAIR_LEAKS, &result, &e));
+    OK(rig_check(&rig, PL_REPAIR_LEAKS, &result, &e));
     assert_int_equal(result.leaks, 0);
     assert_int_equal(result.leaks_fixed, 2);
     assert_int_equal(pl_storage_size(rig.st), size);
-    OK(vhdx_rig_finish(&rig, &e));
+    OK(rig_finish(&rig, &e));
     OK(try_open(rig.st, false, &e));
     pl_storage_close(rig.st, NULL);
 }

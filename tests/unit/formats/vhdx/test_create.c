@@ -10,7 +10,7 @@
 
 static void everything_is_aligned_and_required(void **state)
 {
-    struct vhdx_rig rig = new_rig("", 100 * PL_MIB, NULL, 0);
+    struct rig rig = new_rig("", 100 * PL_MIB, NULL, 0);
     static const unsigned flags[] = { 4, 6, 6, 6, 6 }; /* file parameters are not the disk's */
 
     (void)state;
@@ -33,7 +33,7 @@ static void everything_is_aligned_and_required(void **state)
 
 static void the_creator_is_utf_16(void **state)
 {
-    struct vhdx_rig rig = new_rig("", PL_MIB, NULL, 0);
+    struct rig rig = new_rig("", PL_MIB, NULL, 0);
     static const char wanted[] = "p\0l\0a\0t\0t\0e\0r\0\0";
     char creator[sizeof wanted];
 
@@ -45,7 +45,7 @@ static void the_creator_is_utf_16(void **state)
 
 static void both_headers_are_sound_and_the_log_is_empty(void **state)
 {
-    struct vhdx_rig rig = new_rig("", PL_MIB, NULL, 0);
+    struct rig rig = new_rig("", PL_MIB, NULL, 0);
     struct pl_check_result result;
 
     (void)state;
@@ -53,16 +53,16 @@ static void both_headers_are_sound_and_the_log_is_empty(void **state)
     assert_int_equal(peek_le(rig.st, VHDX_HEADER_AT(1) + 8, 8), 2);
     for (unsigned i = 0; i < 2; i++)
         assert_int_equal(peek_le(rig.st, VHDX_HEADER_AT(i) + 48, 8), 0);
-    OK(vhdx_rig_open(&rig, &e));
-    OK(vhdx_rig_check(&rig, PL_REPAIR_NONE, &result, &e));
+    OK(rig_open(&rig, &e));
+    OK(rig_check(&rig, PL_REPAIR_NONE, &result, &e));
     assert_int_equal(result.corruptions + result.leaks, 0);
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void a_fixed_image_has_all_its_blocks_in_order(void **state)
 {
-    struct vhdx_rig rig = new_rig("subformat=fixed,block_size=2M", 5 * PL_MIB, NULL, 0);
+    struct rig rig = new_rig("subformat=fixed,block_size=2M", 5 * PL_MIB, NULL, 0);
 
     (void)state;
     assert_int_equal(pl_storage_size(rig.st), DATA_AT + 6 * PL_MIB);
@@ -76,8 +76,7 @@ static void a_fixed_image_has_all_its_blocks_in_order(void **state)
 /* With blocks of 256 MiB a chunk has 16 of them (sectors of 512 bytes). */
 static void entries_of_sector_bitmaps_stand_between_those_of_chunks(void **state)
 {
-    struct vhdx_rig rig =
-        new_rig("block_state_zero=on,block_size=256M", 18 * 256 * PL_MIB, NULL, 0);
+    struct rig rig = new_rig("block_state_zero=on,block_size=256M", 18 * 256 * PL_MIB, NULL, 0);
 
     (void)state;
     for (unsigned i = 0; i < 19; i++)
@@ -89,31 +88,31 @@ static void entries_of_sector_bitmaps_stand_between_those_of_chunks(void **state
 static void a_disk_of_64_tib_is_made(void **state)
 {
     struct pl_storage *st;
-    struct vhdx_rig rig = { 0 };
+    struct rig rig = { .driver = &pl_vhdx };
     struct pl_extent x;
 
     (void)state;
     OK(pl_memory_storage(NULL, 0, 64u << 20, &st, &e));
     rig.st = st;
-    OK(vhdx_rig_create(&rig, "block_size=16M", 64 * PL_TIB, &e));
+    OK(rig_create(&rig, "block_size=16M", 64 * PL_TIB, &e));
     assert_int_equal(pl_storage_size(st), BAT_AT + 33 * PL_MIB);
-    OK(vhdx_rig_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(rig.layer.size, 64 * PL_TIB);
     OK(pl_vhdx.map(rig.layer.state, 64 * PL_TIB - 512, 512, &x, &e));
     assert_int_equal(x.state, PL_PARENT);
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     pl_storage_close(st, NULL);
 }
 
 static void sizes_are_rounded_up_to_sectors(void **state)
 {
-    struct vhdx_rig rig = new_rig("logical_sector_size=4096", 10001, NULL, 0);
+    struct rig rig = new_rig("logical_sector_size=4096", 10001, NULL, 0);
 
     (void)state;
-    OK(vhdx_rig_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(rig.layer.size, 12288);
     assert_int_equal(rig.layer.granule, 4096);
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
@@ -166,9 +165,9 @@ static void check_refusal(void **state)
 {
     const struct refusal *r = *state;
     const uint8_t parent[512] = { 0 };
-    struct vhdx_rig rig = { .st = memory(), .parent = r->parent ? parent : NULL };
+    struct rig rig = { .driver = &pl_vhdx, .st = memory(), .parent = r->parent ? parent : NULL };
 
-    FAILS(r->kind, r->text, vhdx_rig_create(&rig, r->options, r->size, &e));
+    FAILS(r->kind, r->text, rig_create(&rig, r->options, r->size, &e));
     pl_storage_close(rig.st, NULL);
 }
 

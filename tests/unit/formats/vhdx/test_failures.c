@@ -22,18 +22,18 @@ struct told {
     bool failed;
 };
 
-static bool write_block(struct vhdx_rig *rig, struct told *t, unsigned block, uint8_t value)
+static bool write_block(struct rig *rig, struct told *t, unsigned block, uint8_t value)
 {
     uint8_t bytes[4096];
 
     memset(bytes, value, sizeof bytes);
     t->last[block] = value;
-    if (vhdx_rig_write(rig, block * PL_MIB + 8192, bytes, sizeof bytes, NULL) < 0)
+    if (rig_write(rig, block * PL_MIB + 8192, bytes, sizeof bytes, NULL) < 0)
         t->failed = true;
     return !t->failed;
 }
 
-static void flush(struct vhdx_rig *rig, struct told *t)
+static void flush(struct rig *rig, struct told *t)
 {
     if (pl_vhdx.flush(rig->layer.state, NULL) < 0)
         t->failed = true;
@@ -42,7 +42,7 @@ static void flush(struct vhdx_rig *rig, struct told *t)
 }
 
 /* Grows and shrinks, writes, moves blocks; goes on after a failure as an application would. */
-static void work(struct vhdx_rig *rig, struct told *t)
+static void work(struct rig *rig, struct told *t)
 {
     uint64_t freed;
 
@@ -51,7 +51,7 @@ static void work(struct vhdx_rig *rig, struct told *t)
         if (i % 2)
             flush(rig, t);
     }
-    if (vhdx_rig_resize(rig, 2 * SIZE, NULL) < 0 ||
+    if (rig_resize(rig, 2 * SIZE, PL_PREALLOC_OFF, NULL) < 0 ||
         pl_vhdx.discard(rig->layer.state, SIZE, SIZE, NULL) < 0 ||
         pl_vhdx.compact(rig->layer.state, NULL, &freed, NULL) < 0)
         t->failed = true;
@@ -64,39 +64,39 @@ static void work(struct vhdx_rig *rig, struct told *t)
 /* Opens what is left, for reading or writing. */
 static void look(struct pl_storage *st, const struct told *t, const char *options, bool writable)
 {
-    struct vhdx_rig rig = { .st = st, .read_only = !writable };
+    struct rig rig = { .driver = &pl_vhdx, .st = st, .read_only = !writable };
     const uint8_t parent[512] = { 0 };
     struct pl_check_result result;
 
     if (strstr(options, "2M"))
         rig.parent = parent;
-    OK(vhdx_rig_open(&rig, &e));
-    OK(vhdx_rig_check(&rig, PL_REPAIR_NONE, &result, &e));
+    OK(rig_open(&rig, &e));
+    OK(rig_check(&rig, PL_REPAIR_NONE, &result, &e));
     assert_int_equal(result.corruptions, 0);
     for (unsigned i = 0; i < BLOCKS; i++) {
         uint8_t byte;
 
-        OK(vhdx_rig_read(&rig, i * PL_MIB + 8192, &byte, 1, &e));
+        OK(rig_read(&rig, i * PL_MIB + 8192, &byte, 1, &e));
         assert_in_range(byte, t->safe[i], t->last[i]);
     }
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
 }
 
 static bool run(const char *options, uint64_t n, bool for_ever)
 {
     const uint8_t parent[512] = { 0 };
     struct told t = { .failed = false };
-    struct vhdx_rig rig = new_rig(options, SIZE, strstr(options, "2M") ? parent : NULL, 0);
+    struct rig rig = new_rig(options, SIZE, strstr(options, "2M") ? parent : NULL, 0);
     const size_t len = pl_storage_size(rig.st);
     PL_FREE uint8_t *bytes = malloc(len);
 
     OK(pl_storage_read(rig.st, 0, bytes, len, &e));
     pl_storage_close(rig.st, NULL);
     OK(pl_flaky_storage(bytes, len, 64 * PL_MIB, &rig.st, &e));
-    OK(vhdx_rig_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     pl_flaky_fail_at(rig.st, n, EIO, for_ever);
     work(&rig, &t);
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     pl_flaky_fail_at(rig.st, UINT64_MAX, 0, false);
     look(rig.st, &t, options, false);
     look(rig.st, &t, options, true);

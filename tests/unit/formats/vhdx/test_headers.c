@@ -87,7 +87,7 @@ static const struct damage {
 static void check_damage(void **state)
 {
     const struct damage *d = *state;
-    struct vhdx_rig rig = new_rig("block_size=1M", SIZE, NULL, 0);
+    struct rig rig = new_rig("block_size=1M", SIZE, NULL, 0);
 
     if (d->where == HEADER)
         poke_headers(rig.st, d->at, d->width, d->value);
@@ -118,21 +118,21 @@ static void a_damaged_copy_is_no_matter_and_check_mends_it(void **state)
 
     (void)state;
     for (size_t i = 0; i < PL_COUNT(places); i++) {
-        struct vhdx_rig rig = new_rig("block_size=1M", SIZE, NULL, 0);
+        struct rig rig = new_rig("block_size=1M", SIZE, NULL, 0);
         struct pl_check_result result;
 
         poke_le(rig.st, places[i] + 100, 4, 0x55555555);
-        OK(vhdx_rig_open(&rig, &e));
-        OK(vhdx_rig_check(&rig, PL_REPAIR_NONE, &result, &e));
+        OK(rig_open(&rig, &e));
+        OK(rig_check(&rig, PL_REPAIR_NONE, &result, &e));
         assert_int_equal(result.corruptions, 1);
-        OK(vhdx_rig_check(&rig, PL_REPAIR_ALL, &result, &e));
+        OK(rig_check(&rig, PL_REPAIR_ALL, &result, &e));
         assert_int_equal(result.corruptions, 0);
         assert_int_equal(result.corruptions_fixed, 1);
-        OK(vhdx_rig_finish(&rig, &e));
-        OK(vhdx_rig_open(&rig, &e));
-        OK(vhdx_rig_check(&rig, PL_REPAIR_NONE, &result, &e));
+        OK(rig_finish(&rig, &e));
+        OK(rig_open(&rig, &e));
+        OK(rig_check(&rig, PL_REPAIR_NONE, &result, &e));
         assert_int_equal(result.corruptions, 0);
-        vhdx_rig_close(&rig);
+        rig_close(&rig);
         pl_storage_close(rig.st, NULL);
     }
 }

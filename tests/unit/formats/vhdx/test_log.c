@@ -57,9 +57,9 @@ static void put(struct pl_storage *st, const struct entry *x)
 }
 
 /* Two blocks of data in the file and an empty BAT: the log is to say where they are. */
-static struct vhdx_rig image(void)
+static struct rig image(void)
 {
-    struct vhdx_rig rig = new_rig("block_size=1M", SIZE, NULL, 0);
+    struct rig rig = new_rig("block_size=1M", SIZE, NULL, 0);
     uint8_t *bytes = malloc(2 * PL_MIB);
 
     memset(bytes, 0x11, PL_MIB);
@@ -73,11 +73,11 @@ static struct vhdx_rig image(void)
 #define BLOCK(i) ((DATA_AT + (i)*PL_MIB) | VHDX_FULLY_PRESENT)
 
 /* What guest block i begins with. */
-static uint8_t seen(struct vhdx_rig *rig, unsigned i)
+static uint8_t seen(struct rig *rig, unsigned i)
 {
     uint8_t byte;
 
-    OK(vhdx_rig_read(rig, i * PL_MIB, &byte, 1, &e));
+    OK(rig_read(rig, i * PL_MIB, &byte, 1, &e));
     return byte;
 }
 
@@ -88,7 +88,7 @@ static const struct entry second = {
 
 static void a_log_is_replayed_in_memory_for_a_reader(void **state)
 {
-    struct vhdx_rig rig = image();
+    struct rig rig = image();
     uint8_t *before = malloc(6 * PL_MIB), *after = malloc(6 * PL_MIB);
     struct pl_image_flags flags = { 0 };
 
@@ -96,12 +96,12 @@ static void a_log_is_replayed_in_memory_for_a_reader(void **state)
     put(rig.st, &first);
     OK(pl_storage_read(rig.st, 0, before, 6 * PL_MIB, &e));
     rig.read_only = true;
-    OK(vhdx_rig_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(seen(&rig, 0), 0x11);
     assert_int_equal(seen(&rig, 1), 0);
     pl_vhdx.flags(rig.layer.state, &flags);
     assert_true(flags.dirty);
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     OK(pl_storage_read(rig.st, 0, after, 6 * PL_MIB, &e));
     assert_memory_equal(before, after, 6 * PL_MIB);
     pl_storage_close(rig.st, NULL);
@@ -111,13 +111,13 @@ static void a_log_is_replayed_in_memory_for_a_reader(void **state)
 
 static void a_writer_replays_it_into_the_file(void **state)
 {
-    struct vhdx_rig rig = image();
+    struct rig rig = image();
 
     (void)state;
     put(rig.st, &first);
-    OK(vhdx_rig_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(seen(&rig, 0), 0x11);
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     assert_int_equal(peek_le(rig.st, BAT_AT, 8), BLOCK(0));
     assert_int_equal(peek_le(rig.st, VHDX_HEADER_AT(newer_header(rig.st)) + 48, 8), 0);
     pl_storage_close(rig.st, NULL);
@@ -125,21 +125,21 @@ static void a_writer_replays_it_into_the_file(void **state)
 
 static void expect(const struct entry *entries, size_t count, uint8_t block0, uint8_t block1)
 {
-    struct vhdx_rig rig = image();
+    struct rig rig = image();
 
     for (size_t i = 0; i < count; i++)
         put(rig.st, &entries[i]);
     rig.read_only = true;
-    OK(vhdx_rig_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(seen(&rig, 0), block0);
     assert_int_equal(seen(&rig, 1), block1);
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void refuse(const struct entry *entries, size_t count, const char *text)
 {
-    struct vhdx_rig rig = image();
+    struct rig rig = image();
 
     for (size_t i = 0; i < count; i++)
         put(rig.st, &entries[i]);
@@ -218,7 +218,7 @@ static void a_sequence_without_its_tail_is_none(void **state)
 
 static void entries_of_another_log_do_not_count(void **state)
 {
-    struct vhdx_rig rig = image();
+    struct rig rig = image();
 
     (void)state;
     put(rig.st, &first);
@@ -251,7 +251,7 @@ static void a_file_that_was_cut_is_refused(void **state)
 
 static void a_file_grows_to_what_the_log_says(void **state)
 {
-    struct vhdx_rig rig = image();
+    struct rig rig = image();
     struct entry x = first;
 
     (void)state;
@@ -259,9 +259,9 @@ static void a_file_grows_to_what_the_log_says(void **state)
     x.bat[0] = (8 * PL_MIB) | VHDX_FULLY_PRESENT;
     put(rig.st, &x);
     rig.read_only = true;
-    OK(vhdx_rig_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(seen(&rig, 0), 0);
-    vhdx_rig_close(&rig);
+    rig_close(&rig);
     assert_int_equal(pl_storage_size(rig.st), 6 * PL_MIB);
     OK(try_open(rig.st, true, &e));
     assert_int_equal(pl_storage_size(rig.st), 9 * PL_MIB);
@@ -298,7 +298,7 @@ static void check_bad(void **state)
 /* Each sector claims to begin an entry as long as the log. */
 static void entries_in_each_other_take_no_time(void **state)
 {
-    struct vhdx_rig rig = image();
+    struct rig rig = image();
     uint8_t raw[64] = "loge";
 
     (void)state;
@@ -314,14 +314,14 @@ static void entries_in_each_other_take_no_time(void **state)
 /* A log full of entries that follow each other, the last one's tail being the first. */
 static void a_log_that_is_one_circle_ends(void **state)
 {
-    struct vhdx_rig rig = image();
+    struct rig rig = image();
 
     (void)state;
     for (uint32_t i = 0; i < PL_MIB / SECTOR; i++)
         put(rig.st, &(struct entry){ .at = i * SECTOR, .number = i + 1 });
     rig.read_only = true;
-    OK(vhdx_rig_open(&rig, &e));
-    vhdx_rig_close(&rig);
+    OK(rig_open(&rig, &e));
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 

@@ -10,7 +10,7 @@
 #include "core/base/scope.h"
 #include "tests/support/env.h"
 #include "tests/support/flaky.h"
-#include "tests/support/qcow2_rig.h"
+#include "tests/support/rig.h"
 #include "tests/unit/formats/vhdx/edit.h"
 
 #define SIZE (4 * PL_MIB)
@@ -22,15 +22,15 @@ static void compare(struct pl_storage *work, uint64_t op, uint64_t seed)
     PL_FREE char *raw = test_tmp("cut.raw");
     PL_FREE uint8_t *content = malloc(SIZE);
     PL_FREE uint8_t *bytes = NULL;
-    struct vhdx_rig rig = { .read_only = true };
+    struct rig rig = { .driver = &pl_vhdx, .read_only = true };
     FILE *file = fopen(model, "wb");
     size_t len;
 
     pl_flaky_cut(work, op, seed, &bytes, &len);
     OK(pl_memory_storage(bytes, len, len, &rig.st, &e));
-    OK(vhdx_rig_open(&rig, &e));
-    OK(vhdx_rig_read(&rig, 0, content, SIZE, &e));
-    vhdx_rig_close(&rig);
+    OK(rig_open(&rig, &e));
+    OK(rig_read(&rig, 0, content, SIZE, &e));
+    rig_close(&rig);
     OK(rig_dump(rig.st, image, &e));
     pl_storage_close(rig.st, NULL);
     assert_non_null(file);
@@ -46,7 +46,7 @@ static void compare(struct pl_storage *work, uint64_t op, uint64_t seed)
 /* An image whose last entries of the log were written and not yet put in their place. */
 static struct pl_storage *work_on_an_image(void)
 {
-    struct vhdx_rig rig = new_rig("block_size=1M", SIZE, NULL, 0);
+    struct rig rig = new_rig("block_size=1M", SIZE, NULL, 0);
     const size_t len = pl_storage_size(rig.st);
     PL_FREE uint8_t *bytes = malloc(len);
     uint64_t random = 5;
@@ -54,16 +54,16 @@ static struct pl_storage *work_on_an_image(void)
     OK(pl_storage_read(rig.st, 0, bytes, len, &e));
     pl_storage_close(rig.st, NULL);
     OK(pl_flaky_storage(bytes, len, 64 * PL_MIB, &rig.st, &e));
-    OK(vhdx_rig_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     for (unsigned i = 0; i < 6; i++) {
         uint8_t sectors[4096];
 
         memset(sectors, (int)i + 1, sizeof sectors);
-        OK(vhdx_rig_write(&rig, pl_round_down(rig_random(&random) % SIZE, 4096), sectors,
-                          sizeof sectors, &e));
+        OK(rig_write(&rig, pl_round_down(rig_random(&random) % SIZE, 4096), sectors, sizeof sectors,
+                     &e));
         OK(pl_vhdx.flush(rig.layer.state, &e));
     }
-    OK(vhdx_rig_finish(&rig, &e));
+    OK(rig_finish(&rig, &e));
     return rig.st;
 }
 

@@ -6,7 +6,7 @@
 #include "core/base/checked.h"
 #include "formats/vmdk/layout.h"
 #include "tests/support/images.h"
-#include "tests/support/vmdk_rig.h"
+#include "tests/support/extent_driver.h"
 
 #define GRAIN 4096
 #define SPAN (512 * GRAIN) /* of a hosted grain table */
@@ -62,12 +62,12 @@ static inline uint64_t peek_le(struct pl_storage *st, uint64_t at, unsigned widt
 static inline int map_once(struct pl_storage *st, uint64_t at, uint64_t len, struct pl_extent *x,
                            struct pl_err *e)
 {
-    struct extent_rig rig = { .st = st, .read_only = true };
-    int r = extent_open(&rig, e);
+    struct rig rig = { .driver = &extent_driver, .st = st, .read_only = true };
+    int r = rig_open(&rig, e);
 
     if (r == 0) {
-        r = rig.x.ops->map(rig.x.state, at, len, x, e);
-        extent_close(&rig);
+        r = extent_driver.map(rig.layer.state, at, len, x, e);
+        rig_close(&rig);
     }
     return r;
 }
@@ -79,59 +79,59 @@ static inline void noise(uint8_t *buf, uint64_t len, uint64_t seed)
         buf[i] = (uint8_t)((i + seed * 977) * UINT64_C(0x9e3779b97f4a7c15) >> 56 | 1);
 }
 
-static inline void write_noise(struct extent_rig *rig, uint64_t at, uint64_t len, uint64_t seed)
+static inline void write_noise(struct rig *rig, uint64_t at, uint64_t len, uint64_t seed)
 {
     uint8_t *buf = malloc(len);
 
     noise(buf, len, seed);
-    OK(extent_write(rig, at, buf, len, &e));
+    OK(rig_write(rig, at, buf, len, &e));
     free(buf);
 }
 
-static inline void has_noise(struct extent_rig *rig, uint64_t at, uint64_t len, uint64_t seed)
+static inline void has_noise(struct rig *rig, uint64_t at, uint64_t len, uint64_t seed)
 {
     uint8_t *want = malloc(len), *got = malloc(len);
 
     noise(want, len, seed);
-    OK(extent_read(rig, at, got, len, &e));
+    OK(rig_read(rig, at, got, len, &e));
     assert_memory_equal(want, got, len);
     free(want);
     free(got);
 }
 
-static inline void has_zeros(struct extent_rig *rig, uint64_t at, uint64_t len)
+static inline void has_zeros(struct rig *rig, uint64_t at, uint64_t len)
 {
     uint8_t *want = calloc(1, len), *got = malloc(len);
 
-    OK(extent_read(rig, at, got, len, &e));
+    OK(rig_read(rig, at, got, len, &e));
     assert_memory_equal(want, got, len);
     free(want);
     free(got);
 }
 
-static inline void flush_extent(struct extent_rig *rig)
+static inline void flush_extent(struct rig *rig)
 {
-    OK(rig->x.ops->flush(rig->x.state, &e));
+    OK(extent_driver.flush(rig->layer.state, &e));
 }
 
 /* Flushes, closes, opens again. */
-static inline void reopen(struct extent_rig *rig)
+static inline void reopen(struct rig *rig)
 {
     flush_extent(rig);
-    extent_close(rig);
-    OK(extent_open(rig, &e));
+    rig_close(rig);
+    OK(rig_open(rig, &e));
 }
 
-static inline struct pl_check_result checked(struct extent_rig *rig, enum pl_repair repair)
+static inline struct pl_check_result checked(struct rig *rig, enum pl_repair repair)
 {
     struct pl_check_result result;
 
-    OK(extent_check(rig, repair, &result, &e));
+    OK(rig_check(rig, repair, &result, &e));
     return result;
 }
 
 /* Nothing is wrong and nothing is lost. */
-static inline void is_sound(struct extent_rig *rig)
+static inline void is_sound(struct rig *rig)
 {
     struct pl_check_result r = checked(rig, PL_REPAIR_NONE);
 

@@ -9,7 +9,7 @@
 
 #include "core/storage/file.h"
 #include "tests/support/env.h"
-#include "tests/support/qcow2_rig.h"
+#include "tests/support/rig.h"
 #include "tests/unit/formats/vmdk/extents.h"
 
 #define GRAINS 10
@@ -17,22 +17,22 @@
 /* A hosted extent of one table whose first GRAINS grains hold noise, at DATA and after. */
 static struct pl_storage *good(void)
 {
-    struct extent_rig rig = { .st = new_hosted(SPAN) };
+    struct rig rig = { .driver = &extent_driver, .st = new_hosted(SPAN) };
 
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     write_noise(&rig, 0, GRAINS * GRAIN, 1);
     flush_extent(&rig);
-    extent_close(&rig);
+    rig_close(&rig);
     return rig.st;
 }
 
 static void a_sound_extent_is_sound(void **state)
 {
-    struct extent_rig rig = { .st = good(), .read_only = true };
+    struct rig rig = { .driver = &extent_driver, .st = good(), .read_only = true };
     struct pl_check_result r;
 
     (void)state;
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     is_sound(&rig);
     r = checked(&rig, PL_REPAIR_NONE);
     assert_true(r.has_allocation);
@@ -41,22 +41,22 @@ static void a_sound_extent_is_sound(void **state)
     assert_int_equal(r.fragmented_clusters, 0);
     assert_int_equal(r.compressed_clusters, 0);
     assert_int_equal(r.image_end_offset, DATA + GRAINS * GRAIN);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void results_of_extents_add_up(void **state)
 {
-    struct extent_rig rig = { .st = good(), .read_only = true };
+    struct rig rig = { .driver = &extent_driver, .st = good(), .read_only = true };
     struct pl_check_result r = { .corruptions = 3, .total_clusters = 5, .image_end_offset = 1 };
 
     (void)state;
-    OK(extent_open(&rig, &e));
-    OK(rig.x.ops->check(rig.x.state, PL_REPAIR_NONE, NULL, &r, &e));
+    OK(rig_open(&rig, &e));
+    OK(extent_driver.check(rig.layer.state, PL_REPAIR_NONE, NULL, &r, &e));
     assert_int_equal(r.corruptions, 3);
     assert_int_equal(r.total_clusters, 517);
     assert_int_equal(r.image_end_offset, DATA + GRAINS * GRAIN);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
@@ -83,21 +83,21 @@ static const struct defect {
     { "the other directory past the end", 48, 8, 1 << 30, 1, 0, -1, false },
 };
 
-static struct extent_rig with_defect(const struct defect *d)
+static struct rig with_defect(const struct defect *d)
 {
-    struct extent_rig rig = { .st = good(), .check_only = true };
+    struct rig rig = { .driver = &extent_driver, .st = good(), .check_only = true };
 
     poke_le(rig.st, d->at, d->width, d->value);
     if (d->unclean)
         poke_le(rig.st, 72, 1, 1);
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     return rig;
 }
 
 static void a_defect_is_found_and_mended(void **state)
 {
     const struct defect *d = *state;
-    struct extent_rig rig = with_defect(d);
+    struct rig rig = with_defect(d);
     struct pl_check_result r = checked(&rig, PL_REPAIR_NONE);
 
     assert_int_equal(r.corruptions, d->corruptions);
@@ -109,9 +109,9 @@ static void a_defect_is_found_and_mended(void **state)
     assert_int_equal(r.leaks, 0);
     assert_true(r.corruptions_fixed >= 1 || d->leaks);
     flush_extent(&rig);
-    extent_close(&rig);
+    rig_close(&rig);
     rig.check_only = false;
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     is_sound(&rig);
     has_noise(&rig, 0, GRAINS * GRAIN, 1);
     assert_int_equal(peek_le(rig.st, 72, 1), 0);
@@ -119,46 +119,46 @@ static void a_defect_is_found_and_mended(void **state)
     reopen(&rig);
     has_noise(&rig, 0, GRAINS * GRAIN, 1);
     is_sound(&rig);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void an_entry_that_no_copy_knows_becomes_empty(void **state)
 {
-    struct extent_rig rig = { .st = good(), .check_only = true };
+    struct rig rig = { .driver = &extent_driver, .st = good(), .check_only = true };
 
     (void)state;
     poke_le(rig.st, GT, 4, 0x7fffffff);
     poke_le(rig.st, RGT, 4, 0x7ffffffe);
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(checked(&rig, PL_REPAIR_ALL).corruptions, 0);
     is_sound(&rig);
     has_zeros(&rig, 0, GRAIN);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void a_table_that_no_copy_knows_becomes_empty(void **state)
 {
-    struct extent_rig rig = { .st = good(), .check_only = true };
+    struct rig rig = { .driver = &extent_driver, .st = good(), .check_only = true };
 
     (void)state;
     poke_le(rig.st, GD, 4, 0x7fffffff);
     poke_le(rig.st, RGD, 4, 0x7ffffffe);
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(checked(&rig, PL_REPAIR_ALL).corruptions, 0);
     is_sound(&rig);
     has_zeros(&rig, 0, SPAN);
     write_noise(&rig, 0, GRAIN, 1);
     flush_extent(&rig);
     is_sound(&rig);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void a_table_that_is_named_without_end_is_walked_once(void **state)
 {
-    struct extent_rig rig = { .st = new_hosted(512), .check_only = true };
+    struct rig rig = { .driver = &extent_driver, .st = new_hosted(512), .check_only = true };
 
     (void)state;
     OK(pl_storage_resize(rig.st, 4 * PL_MIB, &e));
@@ -168,36 +168,36 @@ static void a_table_that_is_named_without_end_is_walked_once(void **state)
     poke_le(rig.st, 12, 8, UINT64_C(8) * 65536 * 64 * 1024);
     for (uint64_t i = 0; i < 64 * 1024; i += 2)
         poke_le(rig.st, 4096 * 512 + 4 * i, 8, UINT64_C(2048) << 32 | 2048);
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_true(checked(&rig, PL_REPAIR_NONE).corruptions > 60000);
     assert_true(checked(&rig, PL_REPAIR_ALL).corruptions > 60000);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void two_entries_on_one_grain_get_a_copy_each(void **state)
 {
-    struct extent_rig rig = { .st = good(), .check_only = true };
+    struct rig rig = { .driver = &extent_driver, .st = good(), .check_only = true };
     uint8_t want[GRAIN], got[GRAIN];
 
     (void)state;
     for (unsigned copy = 0; copy < 2; copy++) /* grain 20 shows what grain 2 has */
         poke_le(rig.st, (copy ? RGT : GT) + 80, 4, DATA / 512 + 16);
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(checked(&rig, PL_REPAIR_NONE).corruptions, 1);
-    OK(extent_read(&rig, 2 * GRAIN, want, GRAIN, &e));
+    OK(rig_read(&rig, 2 * GRAIN, want, GRAIN, &e));
     assert_true(checked(&rig, PL_REPAIR_ALL).corruptions_fixed >= 1);
     is_sound(&rig);
     write_noise(&rig, 2 * GRAIN, GRAIN, 9);
-    OK(extent_read(&rig, 20 * GRAIN, got, GRAIN, &e));
+    OK(rig_read(&rig, 20 * GRAIN, got, GRAIN, &e));
     assert_memory_equal(want, got, GRAIN);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void lost_grains_are_found_and_taken_back(void **state)
 {
-    struct extent_rig rig = { .st = good() };
+    struct rig rig = { .driver = &extent_driver, .st = good() };
     const uint64_t size = pl_storage_size(rig.st);
 
     (void)state;
@@ -205,14 +205,14 @@ static void lost_grains_are_found_and_taken_back(void **state)
         poke_le(rig.st, (copy ? RGT : GT) + 12, 4, 0);
         poke_le(rig.st, (copy ? RGT : GT) + 16, 4, 0);
     }
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(checked(&rig, PL_REPAIR_NONE).leaks, 2);
     assert_int_equal(checked(&rig, PL_REPAIR_LEAKS).leaks_fixed, 2);
     is_sound(&rig);
     assert_int_equal(pl_storage_size(rig.st), size - 2 * GRAIN);
     has_noise(&rig, 0, 3 * GRAIN, 1);
     has_zeros(&rig, 3 * GRAIN, 2 * GRAIN);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
@@ -221,7 +221,7 @@ static void holes_of_the_file_are_not_lost(void **state)
     const struct vmdk_sparse_new what = { .size = 10 * PL_MIB, .grain_size = 65536 };
     char *path = test_tmp("holes.vmdk");
     const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    struct extent_rig rig = { 0 };
+    struct rig rig = { .driver = &extent_driver };
     uint64_t len = 3 * 65536;
     bool hole = false;
 
@@ -229,15 +229,15 @@ static void holes_of_the_file_are_not_lost(void **state)
     assert_true(fd >= 0);
     OK(pl_file_storage(fd, path, true, &rig.st, &e));
     OK(vmdk_sparse_create(rig.st, &what, &e));
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     write_noise(&rig, 0, 10 * 65536, 1);
     flush_extent(&rig);
-    OK(rig.x.ops->discard(rig.x.state, 2 * 65536, 3 * 65536, &e));
+    OK(extent_driver.discard(rig.layer.state, 2 * 65536, 3 * 65536, &e));
     flush_extent(&rig);
     OK(pl_storage_map(rig.st, vmdk_sparse_overhead(&what) + 2 * 65536, &len, &hole, &e));
     if (hole && len == 3 * 65536)
         is_sound(&rig);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
     free(path);
     if (!hole)
@@ -264,17 +264,17 @@ static void samples_are_sound(void **state)
     (void)state;
     for (unsigned i = 0; i < PL_COUNT(names); i++) {
         char *path = test_image(names[i]);
-        struct extent_rig rig = { .read_only = true };
+        struct rig rig = { .driver = &extent_driver, .read_only = true };
         struct pl_check_result r;
 
         if (!path)
             TEST_SKIP("no sample images");
         OK(rig_load(path, MEMORY_LIMIT, &rig.st, &e));
-        OK(extent_open(&rig, &e));
+        OK(rig_open(&rig, &e));
         r = checked(&rig, PL_REPAIR_NONE);
         if (r.corruptions || r.check_errors || r.leaks)
             fail_msg("%s: %d corruptions, %d leaks", names[i], (int)r.corruptions, (int)r.leaks);
-        extent_close(&rig);
+        rig_close(&rig);
         pl_storage_close(rig.st, NULL);
         free(path);
     }
@@ -283,16 +283,16 @@ static void samples_are_sound(void **state)
 static void a_damaged_stream_is_told(void **state)
 {
     char *path = test_image("malformed/vmdk-stream-grain-size-huge.vmdk");
-    struct extent_rig rig = { .check_only = true };
+    struct rig rig = { .driver = &extent_driver, .check_only = true };
 
     (void)state;
     if (!path)
         TEST_SKIP("no sample images");
     OK(rig_load(path, MEMORY_LIMIT, &rig.st, &e));
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     assert_int_equal(checked(&rig, PL_REPAIR_NONE).corruptions, 1);
     assert_int_equal(checked(&rig, PL_REPAIR_ALL).corruptions, 1); /* nothing can be mended */
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
     free(path);
 }

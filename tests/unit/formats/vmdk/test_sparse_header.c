@@ -11,11 +11,11 @@
 
 static int try_open(struct pl_storage *st, bool writable, struct pl_err *e)
 {
-    struct extent_rig rig = { .st = st, .read_only = !writable };
-    int r = extent_open(&rig, e);
+    struct rig rig = { .driver = &extent_driver, .st = st, .read_only = !writable };
+    int r = rig_open(&rig, e);
 
     if (r == 0)
-        extent_close(&rig);
+        rig_close(&rig);
     return r;
 }
 
@@ -125,17 +125,19 @@ static void a_file_that_ends_early_is_refused(void **state)
 
 static void the_size_of_the_extent_line_wins(void **state)
 {
-    struct extent_rig rig = { .st = new_hosted(SIZE - 512), .size = SIZE - GRAIN - 1024 };
+    struct rig rig = { .driver = &extent_driver,
+                       .st = new_hosted(SIZE - 512),
+                       .extent_size = SIZE - GRAIN - 1024 };
 
     (void)state;
-    OK(extent_open(&rig, &e));
-    assert_int_equal(rig.x.size, SIZE - GRAIN - 1024);
-    extent_close(&rig);
-    rig.size = SIZE; /* the last grain has room for it */
-    OK(extent_open(&rig, &e));
-    extent_close(&rig);
-    rig.size = SIZE + 512;
-    FAILS(PL_E_CORRUPT, "capacity", extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
+    assert_int_equal(rig.layer.size, SIZE - GRAIN - 1024);
+    rig_close(&rig);
+    rig.extent_size = SIZE; /* the last grain has room for it */
+    OK(rig_open(&rig, &e));
+    rig_close(&rig);
+    rig.extent_size = SIZE + 512;
+    FAILS(PL_E_CORRUPT, "capacity", rig_open(&rig, &e));
     pl_storage_close(rig.st, NULL);
 }
 

@@ -172,26 +172,28 @@ static void the_redundant_copy_stands_in(void **state)
 {
     const struct primary_damage *d = *state;
     const struct pl_report report = { .warn = note_warning };
-    struct extent_rig rig = { .st = one_grain(), .read_only = true, .report = &report };
+    struct rig rig = {
+        .driver = &extent_driver, .st = one_grain(), .read_only = true, .report = &report
+    };
     struct pl_extent x;
 
     warnings = 0;
     poke_le(rig.st, d->at, d->width, d->value);
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     for (unsigned i = 0; i < 3; i++) {
-        OK(rig.x.ops->map(rig.x.state, 0, rig.x.size, &x, &e));
+        OK(extent_driver.map(rig.layer.state, 0, rig.layer.size, &x, &e));
         assert_int_equal(x.state, PL_DATA);
         assert_int_equal(x.off, DATA);
     }
     assert_int_equal(warnings, 1);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
 }
 
 static void a_table_that_cannot_be_read_has_a_second_copy(void **state)
 {
     const struct pl_report report = { .warn = note_warning };
-    struct extent_rig rig = { .read_only = true, .report = &report };
+    struct rig rig = { .driver = &extent_driver, .read_only = true, .report = &report };
     struct pl_storage *made = one_grain();
     uint8_t bytes[FILE_SIZE];
     struct pl_extent x;
@@ -202,16 +204,16 @@ static void a_table_that_cannot_be_read_has_a_second_copy(void **state)
     for (unsigned n = 0; n < 2; n++) { /* the directory, the table */
         warnings = 0;
         OK(pl_flaky_storage(bytes, sizeof bytes, MEMORY_LIMIT, &rig.st, &e));
-        OK(extent_open(&rig, &e));
+        OK(rig_open(&rig, &e));
         pl_flaky_fail_read_at(rig.st, pl_flaky_read_count(rig.st) + n, EIO, false);
-        OK(rig.x.ops->map(rig.x.state, 0, rig.x.size, &x, &e));
+        OK(extent_driver.map(rig.layer.state, 0, rig.layer.size, &x, &e));
         assert_int_equal(x.off, DATA);
         assert_int_equal(warnings, 1);
-        extent_close(&rig);
-        OK(extent_open(&rig, &e));
+        rig_close(&rig);
+        OK(rig_open(&rig, &e));
         pl_flaky_fail_read_at(rig.st, pl_flaky_read_count(rig.st) + n, EIO, true);
-        FAILS(PL_E_SYS, "", rig.x.ops->map(rig.x.state, 0, rig.x.size, &x, &e));
-        extent_close(&rig);
+        FAILS(PL_E_SYS, "", extent_driver.map(rig.layer.state, 0, rig.layer.size, &x, &e));
+        rig_close(&rig);
         pl_storage_close(rig.st, NULL);
     }
 }
@@ -221,7 +223,7 @@ static void an_extent_of_16_tib_without_grains_is_few_runs(void **state)
     char *path = test_tmp("huge.vmdk");
     const int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
     const struct vmdk_sparse_new what = { .size = 16 * PL_TIB, .grain_size = 65536 };
-    struct extent_rig rig = { 0 };
+    struct rig rig = { .driver = &extent_driver };
     unsigned runs = 0;
 
     (void)state;
@@ -230,19 +232,19 @@ static void an_extent_of_16_tib_without_grains_is_few_runs(void **state)
     OK(vmdk_sparse_create(rig.st, &what, &e));
     assert_int_equal(pl_storage_size(rig.st), vmdk_sparse_overhead(&what));
     assert_true(pl_storage_disk_usage(rig.st) < 8 * PL_MIB);
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     write_noise(&rig, 8 * PL_TIB + 77, 1000, 1);
     flush_extent(&rig);
-    for (uint64_t at = 0; at < rig.x.size; runs++) {
+    for (uint64_t at = 0; at < rig.layer.size; runs++) {
         struct pl_extent x;
 
-        OK(rig.x.ops->map(rig.x.state, at, rig.x.size - at, &x, &e));
+        OK(extent_driver.map(rig.layer.state, at, rig.layer.size - at, &x, &e));
         assert_int_equal(x.state, at == 8 * PL_TIB ? PL_DATA : PL_PARENT);
         at += x.len;
     }
     assert_true(runs < 2000);
     has_noise(&rig, 8 * PL_TIB + 77, 1000, 1);
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
     free(path);
 }

@@ -12,8 +12,8 @@
 #include "core/base/digest.h"
 #include "tests/support/env.h"
 #include "tests/support/images.h"
-#include "tests/support/qcow2_rig.h"
-#include "tests/support/vmdk_rig.h"
+#include "tests/support/rig.h"
+#include "tests/support/extent_driver.h"
 
 #define CONTENT "42ff1d1dec3aec49ead4efcdbd4f6966cbeeb80a25b6687f0547ea50bacf9227"
 #define SMALL "86769c6648ad0d4ba860d6950ca3d2a96a5d611a4b81adae80c784769ec71201"
@@ -73,16 +73,16 @@ static struct pl_storage *load(const char *name)
 }
 
 /* Reads in pieces of all lengths. */
-static void digest_of(struct extent_rig *rig, char text[static PL_DIGEST_TEXT])
+static void digest_of(struct rig *rig, char text[static PL_DIGEST_TEXT])
 {
     uint8_t *buf = malloc(400000);
     struct pl_digest *digest;
     uint64_t piece = 1;
 
     OK(pl_digest_new("sha256", &digest, &e));
-    for (uint64_t at = 0; at < rig->x.size; at += piece) {
-        piece = PL_MIN(piece * 3 % 300007 + 1, rig->x.size - at);
-        OK(extent_read(rig, at, buf, piece, &e));
+    for (uint64_t at = 0; at < rig->layer.size; at += piece) {
+        piece = PL_MIN(piece * 3 % 300007 + 1, rig->layer.size - at);
+        OK(rig_read(rig, at, buf, piece, &e));
         OK(pl_digest_update(digest, buf, piece, &e));
     }
     OK(pl_digest_finish(digest, text, &e));
@@ -90,14 +90,14 @@ static void digest_of(struct extent_rig *rig, char text[static PL_DIGEST_TEXT])
     free(buf);
 }
 
-static void is_empty(struct extent_rig *rig)
+static void is_empty(struct rig *rig)
 {
     unsigned runs = 0;
 
-    for (uint64_t at = 0; at < rig->x.size; runs++) {
+    for (uint64_t at = 0; at < rig->layer.size; runs++) {
         struct pl_extent x;
 
-        OK(rig->x.ops->map(rig->x.state, at, rig->x.size - at, &x, &e));
+        OK(extent_driver.map(rig->layer.state, at, rig->layer.size - at, &x, &e));
         assert_int_equal(x.state, PL_PARENT);
         at += x.len;
     }
@@ -107,7 +107,7 @@ static void is_empty(struct extent_rig *rig)
 static void a_sample_has_its_content(void **state)
 {
     const struct sample *s = *state;
-    struct extent_rig rig = { .read_only = true, .size = s->line_size };
+    struct rig rig = { .driver = &extent_driver, .read_only = true, .extent_size = s->line_size };
     struct pl_storage *parent = NULL;
     uint8_t *bytes = NULL;
     char text[PL_DIGEST_TEXT], *descriptor;
@@ -125,15 +125,15 @@ static void a_sample_has_its_content(void **state)
     if (descriptor)
         assert_non_null(strstr(descriptor, "createType"));
     free(descriptor);
-    OK(extent_open(&rig, &e));
-    assert_int_equal(rig.x.size, s->size);
+    OK(rig_open(&rig, &e));
+    assert_int_equal(rig.layer.size, s->size);
     if (s->sha256) {
         digest_of(&rig, text);
         assert_string_equal(text, s->sha256);
     } else {
         is_empty(&rig);
     }
-    extent_close(&rig);
+    rig_close(&rig);
     pl_storage_close(rig.st, NULL);
     free(bytes);
 }
@@ -160,18 +160,18 @@ static const struct bad {
 static void a_malformed_sample_is_refused(void **state)
 {
     const struct bad *b = *state;
-    struct extent_rig rig = { .read_only = true };
+    struct rig rig = { .driver = &extent_driver, .read_only = true };
     uint8_t *buf;
 
     rig.st = load(b->file);
     if (b->text) {
-        FAILS(b->kind, b->text, extent_open(&rig, &e));
+        FAILS(b->kind, b->text, rig_open(&rig, &e));
     } else {
-        OK(extent_open(&rig, &e));
-        buf = malloc(rig.x.size);
-        FAILS(b->kind, "", extent_read(&rig, 0, buf, rig.x.size, &e));
+        OK(rig_open(&rig, &e));
+        buf = malloc(rig.layer.size);
+        FAILS(b->kind, "", rig_read(&rig, 0, buf, rig.layer.size, &e));
         free(buf);
-        extent_close(&rig);
+        rig_close(&rig);
     }
     pl_storage_close(rig.st, NULL);
 }

@@ -10,12 +10,12 @@
 
 #include "tests/support/env.h"
 #include "tests/support/flaky.h"
-#include "tests/support/qcow2_rig.h"
+#include "tests/support/rig.h"
 #include "tests/unit/formats/vmdk/extents.h"
 
-static void done_with(struct extent_rig *rig)
+static void done_with(struct rig *rig)
 {
-    extent_close(rig);
+    rig_close(rig);
     pl_storage_close(rig->st, NULL);
 }
 
@@ -69,23 +69,23 @@ static void qemu_reads_what_was_written(void **state)
     static const char descriptor[] = "# Disk DescriptorFile\nversion=1\nCID=12345678\n"
                                      "parentCID=ffffffff\ncreateType=\"monolithicSparse\"\n"
                                      "RW 12291 SPARSE \"written.vmdk\"\n";
-    struct extent_rig rig = { .st = new_extent(
-                                  (struct vmdk_sparse_new){ .size = 12291 * 512,
-                                                            .grain_size = 65536,
-                                                            .zeroed_grain = true,
-                                                            .descriptor = descriptor }) };
+    struct rig rig = { .driver = &extent_driver,
+                       .st = new_extent((struct vmdk_sparse_new){ .size = 12291 * 512,
+                                                                  .grain_size = 65536,
+                                                                  .zeroed_grain = true,
+                                                                  .descriptor = descriptor }) };
     char *path = test_tmp("written.vmdk"), *raw = test_tmp("read.raw");
-    struct extent_rig copy = { 0 };
+    struct rig copy = { .driver = &extent_driver };
     uint8_t *want = malloc(12291 * 512), *got = malloc(12291 * 512);
 
     (void)state;
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     for (uint64_t n = 0; n < 30; n++)
         write_noise(&rig, n * 7919 * 31 % (12291 * 512 - 70000), 70000, n);
     write_noise(&rig, 12290 * 512, 512, 99);
-    OK(rig.x.ops->discard(rig.x.state, 3 * 65536, 5 * 65536, &e));
+    OK(extent_driver.discard(rig.layer.state, 3 * 65536, 5 * 65536, &e));
     flush_extent(&rig);
-    OK(extent_read(&rig, 0, want, rig.x.size, &e));
+    OK(rig_read(&rig, 0, want, rig.layer.size, &e));
     OK(rig_dump(rig.st, path, &e));
     done_with(&rig);
     if (!has_program("qemu-img")) {
@@ -103,26 +103,26 @@ static void qemu_reads_what_was_written(void **state)
 
 /* ---- growing ---- */
 
-static void grow(struct extent_rig *rig, uint64_t size, enum pl_prealloc prealloc)
+static void grow(struct rig *rig, uint64_t size, enum pl_prealloc prealloc)
 {
-    OK(rig->x.ops->resize(rig->x.state, size, prealloc, &e));
-    rig->x.size = size; /* as vmdk.c does */
+    OK(extent_resize(rig, size, prealloc, &e));
+    rig->layer.size = size; /* as vmdk.c does */
 }
 
 static void growing_keeps_what_there_is(void **state)
 {
     (void)state;
     for (unsigned cowd = 0; cowd < 2; cowd++) {
-        struct extent_rig rig = { .st =
-                                      cowd ? new_cowd(SPAN - 512, GRAIN) : new_hosted(SPAN - 512) };
+        struct rig rig = { .driver = &extent_driver,
+                           .st = cowd ? new_cowd(SPAN - 512, GRAIN) : new_hosted(SPAN - 512) };
 
-        OK(extent_open(&rig, &e));
+        OK(rig_open(&rig, &e));
         write_noise(&rig, 0, 3 * GRAIN, 1);
         write_noise(&rig, SPAN - 1024, 512, 2);
         for (uint64_t size = SPAN; size <= 40 * SPAN; size += 13 * SPAN) {
             grow(&rig, size, PL_PREALLOC_OFF);
             reopen(&rig);
-            assert_int_equal(rig.x.size, size);
+            assert_int_equal(rig.layer.size, size);
             has_noise(&rig, 0, 3 * GRAIN, 1);
             has_noise(&rig, SPAN - 1024, 512, 2);
             has_zeros(&rig, SPAN - 512, size - SPAN + 512);
@@ -132,26 +132,24 @@ static void growing_keeps_what_there_is(void **state)
         reopen(&rig);
         has_noise(&rig, 38 * SPAN, GRAIN, 3);
         is_sound(&rig);
-        FAILS(PL_E_UNSUPPORTED, "smaller",
-              rig.x.ops->resize(rig.x.state, SPAN, PL_PREALLOC_OFF, &e));
+        FAILS(PL_E_UNSUPPORTED, "smaller", extent_resize(&rig, SPAN, PL_PREALLOC_OFF, &e));
         FAILS(PL_E_INVALID, "multiple of 512",
-              rig.x.ops->resize(rig.x.state, 41 * SPAN + 1, PL_PREALLOC_OFF, &e));
-        FAILS(PL_E_LIMIT, "",
-              rig.x.ops->resize(rig.x.state, UINT64_C(1) << 63, PL_PREALLOC_OFF, &e));
+              extent_resize(&rig, 41 * SPAN + 1, PL_PREALLOC_OFF, &e));
+        FAILS(PL_E_LIMIT, "", extent_resize(&rig, UINT64_C(1) << 63, PL_PREALLOC_OFF, &e));
         done_with(&rig);
     }
 }
 
 static void room_is_made_ahead(void **state)
 {
-    struct extent_rig rig = { .st = new_hosted(GRAIN + 512) };
+    struct rig rig = { .driver = &extent_driver, .st = new_hosted(GRAIN + 512) };
     struct pl_extent x;
 
     (void)state;
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     grow(&rig, 2 * SPAN, PL_PREALLOC_FULL);
     reopen(&rig);
-    OK(rig.x.ops->map(rig.x.state, 2 * GRAIN, SPAN, &x, &e));
+    OK(extent_driver.map(rig.layer.state, 2 * GRAIN, SPAN, &x, &e));
     assert_int_equal(x.state, PL_DATA);
     assert_int_equal(x.len, SPAN - 2 * GRAIN);
     has_zeros(&rig, 0, 2 * SPAN);
@@ -161,18 +159,18 @@ static void room_is_made_ahead(void **state)
 
 static void junk_behind_the_old_end_does_not_appear(void **state)
 {
-    struct extent_rig rig = { .st = new_hosted(4 * GRAIN + 512) };
+    struct rig rig = { .driver = &extent_driver, .st = new_hosted(4 * GRAIN + 512) };
 
     (void)state;
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     write_noise(&rig, 0, 4 * GRAIN + 512, 1);
     flush_extent(&rig);
     /* Bytes behind the end of the last grain, and an entry for a grain that is not of the disk. */
     poke_le(rig.st, DATA + 4 * GRAIN + 512, 8, 77);
-    extent_close(&rig);
+    rig_close(&rig);
     poke_le(rig.st, GT + 20, 4, DATA / 512);
     poke_le(rig.st, RGT + 28, 4, DATA / 512);
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     grow(&rig, 8 * GRAIN, PL_PREALLOC_OFF);
     has_noise(&rig, 0, 4 * GRAIN + 512, 1);
     has_zeros(&rig, 4 * GRAIN + 512, 4 * GRAIN - 512);
@@ -210,14 +208,14 @@ static struct pl_storage *tiny(void)
 /* The disk has its old content and size, or the new size with zeros behind. */
 static void is_old_or_new(uint8_t *bytes, size_t len)
 {
-    struct extent_rig rig = { 0 };
+    struct rig rig = { .driver = &extent_driver };
     struct pl_check_result r;
 
     OK(pl_memory_storage(bytes, len, MEMORY_LIMIT, &rig.st, &e));
-    OK(extent_open(&rig, &e));
-    assert_true(rig.x.size == TINY_SIZE || rig.x.size == TINY_SIZE + 3 * TINY_SPAN);
+    OK(rig_open(&rig, &e));
+    assert_true(rig.layer.size == TINY_SIZE || rig.layer.size == TINY_SIZE + 3 * TINY_SPAN);
     has_noise(&rig, 5 * TINY_SPAN, 2 * TINY_SPAN, 1);
-    has_zeros(&rig, TINY_SIZE - TINY_SPAN, rig.x.size - TINY_SIZE + TINY_SPAN);
+    has_zeros(&rig, TINY_SIZE - TINY_SPAN, rig.layer.size - TINY_SIZE + TINY_SPAN);
     r = checked(&rig, PL_REPAIR_NONE);
     assert_int_equal(r.corruptions + r.check_errors, 0);
     done_with(&rig);
@@ -226,22 +224,22 @@ static void is_old_or_new(uint8_t *bytes, size_t len)
 static void directories_move_unharmed_by_a_crash(void **state)
 {
     struct pl_storage *made = tiny();
-    struct extent_rig rig = { .st = made };
+    struct rig rig = { .driver = &extent_driver, .st = made };
     uint64_t first, count;
     uint8_t *bytes;
     size_t len;
 
     (void)state;
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     write_noise(&rig, 5 * TINY_SPAN, 2 * TINY_SPAN, 1);
     flush_extent(&rig);
-    extent_close(&rig);
+    rig_close(&rig);
     len = pl_storage_size(made);
     bytes = malloc(len);
     OK(pl_storage_read(made, 0, bytes, len, &e));
     OK(pl_flaky_storage(bytes, len, MEMORY_LIMIT, &rig.st, &e));
     free(bytes);
-    OK(extent_open(&rig, &e));
+    OK(rig_open(&rig, &e));
     first = pl_flaky_operation_count(rig.st);
     grow(&rig, TINY_SIZE + 3 * TINY_SPAN, PL_PREALLOC_OFF);
     write_noise(&rig, TINY_SIZE + 2 * TINY_SPAN, TINY_SPAN, 2);
@@ -254,7 +252,7 @@ static void directories_move_unharmed_by_a_crash(void **state)
             free(bytes);
         }
     reopen(&rig);
-    assert_int_equal(rig.x.size, TINY_SIZE + 3 * TINY_SPAN);
+    assert_int_equal(rig.layer.size, TINY_SIZE + 3 * TINY_SPAN);
     has_noise(&rig, TINY_SIZE + 2 * TINY_SPAN, TINY_SPAN, 2);
     done_with(&rig);
     pl_storage_close(made, NULL);
@@ -266,30 +264,31 @@ static void compacting_cuts_what_was_freed(void **state)
 {
     (void)state;
     for (unsigned cowd = 0; cowd < 2; cowd++) {
-        struct extent_rig rig = { .st = cowd ? new_cowd(SPAN, GRAIN) : new_hosted(SPAN) };
+        struct rig rig = { .driver = &extent_driver,
+                           .st = cowd ? new_cowd(SPAN, GRAIN) : new_hosted(SPAN) };
         uint64_t freed, before, used = 0;
 
-        OK(extent_open(&rig, &e));
+        OK(rig_open(&rig, &e));
         write_noise(&rig, 0, 100 * GRAIN, 1);
         for (uint64_t n = 0; n < 99; n += 3) {
-            OK(rig.x.ops->discard(rig.x.state, n * GRAIN, 2 * GRAIN, &e));
+            OK(extent_driver.discard(rig.layer.state, n * GRAIN, 2 * GRAIN, &e));
             used = n + 3;
         }
         reopen(&rig);
         before = pl_storage_size(rig.st);
-        OK(rig.x.ops->compact(rig.x.state, NULL, &freed, &e));
+        OK(extent_driver.compact(rig.layer.state, NULL, &freed, &e));
         assert_int_equal(freed, before - pl_storage_size(rig.st));
         assert_int_equal(freed, 66 * GRAIN);
         for (uint64_t n = 2; n < used; n += 3) {
             uint8_t *want = malloc(100 * GRAIN), got[GRAIN];
 
             noise(want, 100 * GRAIN, 1);
-            OK(extent_read(&rig, n * GRAIN, got, GRAIN, &e));
+            OK(rig_read(&rig, n * GRAIN, got, GRAIN, &e));
             assert_memory_equal(want + n * GRAIN, got, GRAIN);
             free(want);
         }
         is_sound(&rig);
-        OK(rig.x.ops->compact(rig.x.state, NULL, &freed, &e));
+        OK(extent_driver.compact(rig.layer.state, NULL, &freed, &e));
         assert_int_equal(freed, 0);
         write_noise(&rig, 200 * GRAIN, 2 * GRAIN, 2);
         reopen(&rig);
@@ -301,13 +300,13 @@ static void compacting_cuts_what_was_freed(void **state)
 
 static void an_unsound_extent_is_not_compacted(void **state)
 {
-    struct extent_rig rig = { .st = new_hosted(SPAN) };
+    struct rig rig = { .driver = &extent_driver, .st = new_hosted(SPAN) };
     uint64_t freed;
 
     (void)state;
     poke_le(rig.st, GT, 4, 0x7fffffff);
-    OK(extent_open(&rig, &e));
-    FAILS(PL_E_CORRUPT, "not moved", rig.x.ops->compact(rig.x.state, NULL, &freed, &e));
+    OK(rig_open(&rig, &e));
+    FAILS(PL_E_CORRUPT, "not moved", extent_driver.compact(rig.layer.state, NULL, &freed, &e));
     done_with(&rig);
 }
 

@@ -1,15 +1,11 @@
-/* images.c - see images.h. */
-#include <setjmp.h>
+/* programs.c - see programs.h. */
+#include "tests/support/programs.h"
+
 #include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
-
-#include "tests/support/images.h"
 
 static char *format(const char *fmt, va_list ap)
 {

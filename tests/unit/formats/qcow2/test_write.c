@@ -16,17 +16,11 @@
 #include "core/storage/memory.h"
 #include "formats/qcow2/change.h"
 #include "tests/support/flaky.h"
-#include "tests/support/qcow2_rig.h"
+#include "tests/support/rig.h"
 
 #define CLUSTER 4096u
 #define OPTIONS "cluster_size=4k"
 #define MIB (UINT64_C(1) << 20)
-
-static void must(int result, const struct pl_err *e)
-{
-    if (result < 0)
-        fail_msg("%s", e->msg);
-}
 
 static struct qcow2 *open_image(struct rig *rig, const char *options, uint64_t size)
 {
@@ -115,7 +109,7 @@ static uint64_t count_of(struct qcow2 *q, uint64_t off)
 
 static void dense_writes_get_one_run(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, OPTIONS, 8 * MIB);
     struct pl_place a = allocate(q, 0, MIB), b = allocate(q, MIB, MIB);
     struct pl_err e;
@@ -132,7 +126,7 @@ static void dense_writes_get_one_run(void **state)
 
 static void own_clusters_are_overwritten_in_place(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, OPTIONS, MIB);
     struct pl_place place;
     uint64_t off;
@@ -149,7 +143,7 @@ static void own_clusters_are_overwritten_in_place(void **state)
 
 static void new_room_wants_whole_granules(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, OPTIONS, MIB + 512);
     struct pl_place place;
     struct pl_err e;
@@ -172,7 +166,7 @@ static void new_room_wants_whole_granules(void **state)
 
 static void zeroed_clusters_keep_their_room(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, OPTIONS, MIB);
     struct pl_place place;
     struct pl_extent x;
@@ -197,7 +191,7 @@ static void zeroed_clusters_keep_their_room(void **state)
 
 static void unmapped_clusters_are_free_after_a_flush(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, OPTIONS, MIB);
     struct pl_err e;
     uint64_t off;
@@ -219,7 +213,10 @@ static void unmapped_clusters_are_free_after_a_flush(void **state)
 static void zeros_over_a_parent_hide_it(void **state)
 {
     static uint8_t parent[2 * CLUSTER];
-    struct rig rig = { .parent = memset(parent, 7, sizeof parent), .parent_len = sizeof parent };
+    struct rig rig = { .driver = &pl_qcow2,
+                       .parent_format = "raw",
+                       .parent = memset(parent, 7, sizeof parent),
+                       .parent_len = sizeof parent };
     struct qcow2 *q = open_image(&rig, OPTIONS, MIB);
     struct pl_err e;
 
@@ -234,7 +231,10 @@ static void zeros_over_a_parent_hide_it(void **state)
 static void version_2_has_no_zeros_over_a_parent(void **state)
 {
     static uint8_t parent[2 * CLUSTER];
-    struct rig rig = { .parent = memset(parent, 7, sizeof parent), .parent_len = sizeof parent };
+    struct rig rig = { .driver = &pl_qcow2,
+                       .parent_format = "raw",
+                       .parent = memset(parent, 7, sizeof parent),
+                       .parent_len = sizeof parent };
     struct qcow2 *q = open_image(&rig, OPTIONS ",compat=0.10", MIB);
     struct pl_err e;
 
@@ -248,7 +248,7 @@ static void version_2_has_no_zeros_over_a_parent(void **state)
 
 static void zeroing_a_huge_empty_disk_costs_nothing(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, "cluster_size=64k", UINT64_C(16) << 40);
     uint64_t size = pl_storage_size(rig.st);
     struct pl_err e;
@@ -264,7 +264,7 @@ static void zeroing_a_huge_empty_disk_costs_nothing(void **state)
 
 static void packed_units_share_clusters(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, OPTIONS, MIB);
     struct pl_place a, b;
     struct pl_extent x;
@@ -286,7 +286,7 @@ static void packed_units_share_clusters(void **state)
 
 static void counts_of_one_bit_give_each_unit_a_cluster(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, OPTIONS ",refcount_bits=1", MIB);
     uint64_t first;
 
@@ -300,7 +300,7 @@ static void counts_of_one_bit_give_each_unit_a_cluster(void **state)
 
 static void nothing_is_packed_behind_a_unit_that_is_gone(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, OPTIONS, MIB);
     struct pl_err e;
 
@@ -317,7 +317,7 @@ static void nothing_is_packed_behind_a_unit_that_is_gone(void **state)
 
 static void subclusters_of_a_cluster_share_its_room(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, "cluster_size=16k,extended_l2=on", MIB);
     struct pl_place a = allocate(q, 512, 512), b = allocate(q, 3 * 512, 512);
     struct pl_err e;
@@ -336,7 +336,7 @@ static void subclusters_of_a_cluster_share_its_room(void **state)
 
 static void a_part_of_a_packed_cluster_is_written_with_the_rest_kept(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, "cluster_size=16k,extended_l2=on", MIB);
     struct pl_err e;
 
@@ -354,7 +354,7 @@ static void a_part_of_a_packed_cluster_is_written_with_the_rest_kept(void **stat
 
 static void a_data_file_has_the_guests_offsets(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct pl_place place;
     struct qcow2 *q;
     struct pl_err e;
@@ -374,7 +374,7 @@ static void a_data_file_has_the_guests_offsets(void **state)
 
 static void the_file_ends_with_its_last_cluster(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, OPTIONS, MIB);
     struct pl_err e;
 
@@ -387,7 +387,7 @@ static void the_file_ends_with_its_last_cluster(void **state)
 
 static void flushing_an_unchanged_image_changes_nothing(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct qcow2 *q = open_image(&rig, OPTIONS, MIB);
     uint8_t autoclear[8], unknown[8];
     struct pl_err e;
@@ -413,7 +413,7 @@ static struct qcow2 *open_flaky(struct rig *rig, uint64_t fail)
 {
     struct pl_err e;
 
-    *rig = (struct rig){ 0 };
+    *rig = (struct rig){ .driver = &pl_qcow2 };
     must(pl_flaky_storage(NULL, 0, 1 << 26, &rig->st, &e), &e);
     must(rig_create(rig, OPTIONS, MIB, &e), &e);
     must(rig_open(rig, &e), &e);

@@ -13,17 +13,11 @@
 #include "core/storage/memory.h"
 #include "formats/qcow2/change.h"
 #include "tests/support/env.h"
-#include "tests/support/qcow2_rig.h"
+#include "tests/support/rig.h"
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
-
-static void must(int result, const struct pl_err *e)
-{
-    if (result < 0)
-        fail_msg("%s", e->msg);
-}
 
 static void begin(struct rig *rig, const char *options, uint64_t size)
 {
@@ -114,7 +108,7 @@ static const struct shape {
 static void growing_shows_zeros(void **state)
 {
     const struct shape *shape = *state;
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct pl_err e;
 
     if (shape->data_file)
@@ -131,7 +125,7 @@ static void growing_shows_zeros(void **state)
 
 static void a_longer_l1_table_moves(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     const struct qcow2 *q;
     uint64_t old;
 
@@ -152,7 +146,7 @@ static void a_longer_l1_table_moves(void **state)
 
 static void shrinking_gives_the_room_back(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     uint64_t before;
 
     (void)state;
@@ -173,7 +167,7 @@ static void preallocated_room_is_there(void **state)
 
     (void)state;
     for (size_t i = 0; i < PL_COUNT(ways); i++) {
-        struct rig rig = { 0 };
+        struct rig rig = { .driver = &pl_qcow2 };
         struct pl_extent x;
         struct pl_err e;
 
@@ -191,7 +185,7 @@ static void preallocated_room_is_there(void **state)
 
 static void what_would_lose_data_is_refused(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
 
     (void)state;
     begin(&rig, "cluster_size=512", MIB);
@@ -219,7 +213,7 @@ static void bitmaps_get_the_length_of_the_disk(void **state)
     struct pl_bitmap lost = { .name = "lost", .granularity = 65536, .in_use = true };
     const uint8_t bits[2] = { 0x01, 0x80 }, grown[3] = { 0x01, 0x80 }, cut[2] = { 0x01, 0 };
     struct pl_bitmap *list;
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct pl_err e;
     size_t count;
 

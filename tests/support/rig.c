@@ -1,19 +1,33 @@
-#include "tests/support/qcow2_rig.h"
+/* rig.c - see rig.h. */
+#include "tests/support/rig.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <cmocka.h>
+
 #include "core/base/checked.h"
 #include "core/base/scope.h"
+#include "core/base/zero.h"
 #include "core/codec/codec.h"
 #include "core/storage/alias.h"
 #include "core/storage/memory.h"
 #include "tests/support/env.h"
 
-const struct pl_driver *rig_driver(const struct rig *rig)
+void must(int result, const struct pl_err *e)
 {
-    return rig->driver ? rig->driver : &pl_qcow2;
+    if (result < 0)
+        fail_msg("%s", e->msg);
+}
+
+uint64_t rig_below(uint64_t *state, uint64_t n)
+{
+    return n ? rig_random(state) % n : 0;
 }
 
 uint64_t rig_random(uint64_t *state)
@@ -23,14 +37,6 @@ uint64_t rig_random(uint64_t *state)
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
     return x ^ (x >> 31);
-}
-
-bool rig_has_program(const char *name)
-{
-    char command[200];
-
-    snprintf(command, sizeof command, "command -v %s >/dev/null 2>&1", name);
-    return system(command) == 0;
 }
 
 static int make_data_file(const struct pl_create_args *args, const char *name,
@@ -58,18 +64,19 @@ int rig_create(struct rig *rig, const char *options, uint64_t size, struct pl_er
         .file = rig->st,
         .size = size,
         .parent_name = rig->parent ? "parent" : NULL,
-        .parent_format = !rig->parent         ? NULL
-                         : rig->parent_format ? rig->parent_format
-                                              : "raw",
-        .parent_identity = rig->parent_identity,
+        .parent_format = rig->parent ? rig->parent_format : NULL,
+        .parent_identity = rig->parent ? rig->parent_identity : NULL,
         .options = list,
+        .report = rig->report,
         .create_file = make_data_file,
         .ctx = rig,
     };
     int r = *options ? pl_options_add(list, options, e) : 0;
 
     if (r == 0)
-        r = rig_driver(rig)->create(&args, e);
+        r = rig->driver->create(&args, e);
+    if (r == 0)
+        r = pl_options_check_all_known(list, rig->driver->name, e);
     pl_options_free(list);
     return r;
 }
@@ -78,7 +85,7 @@ int rig_open(struct rig *rig, struct pl_err *e)
 {
     const struct pl_open_args args = {
         .file = rig->st,
-        .writable = true,
+        .writable = !rig->read_only,
         .check_only = rig->check_only,
         .cache_bytes = rig->cache_bytes,
         .report = rig->report,
@@ -86,18 +93,44 @@ int rig_open(struct rig *rig, struct pl_err *e)
         .ctx = rig,
     };
 
-    return rig_driver(rig)->open(&args, &rig->layer, e);
+    rig->layer = (struct pl_layer){ 0 };
+    if (rig->driver->open(&args, &rig->layer, e) == 0)
+        return 0;
+    rig_free_texts(&rig->layer);
+    return -1;
+}
+
+void rig_free_texts(struct pl_layer *layer)
+{
+    free(layer->parent_name);
+    free(layer->parent_format);
+    free(layer->identity);
+    free(layer->parent_identity);
+    free(layer->parent_revision);
+    layer->parent_name = layer->parent_format = NULL;
+    layer->identity = layer->parent_identity = layer->parent_revision = NULL;
 }
 
 void rig_close(struct rig *rig)
 {
-    rig_driver(rig)->close(rig->layer.state);
-    free(rig->layer.parent_name);
-    free(rig->layer.parent_format);
-    free(rig->layer.identity);
-    free(rig->layer.parent_identity);
-    free(rig->layer.parent_revision);
+    rig->driver->close(rig->layer.state);
+    rig_free_texts(&rig->layer);
     rig->layer = (struct pl_layer){ 0 };
+}
+
+int rig_flush(struct rig *rig, struct pl_err *e)
+{
+    return rig->driver->flush(rig->layer.state, e);
+}
+
+int rig_finish(struct rig *rig, struct pl_err *e)
+{
+    int result = rig_flush(rig, e);
+
+    if (result == 0 && rig->driver->seal)
+        result = rig->driver->seal(rig->layer.state, e);
+    rig_close(rig);
+    return result;
 }
 
 static void read_parent(const struct rig *rig, uint64_t at, uint8_t *buf, uint64_t len)
@@ -132,7 +165,7 @@ int rig_read(struct rig *rig, uint64_t at, void *buf, uint64_t len, struct pl_er
         struct pl_extent x;
         int r = 0;
 
-        if (rig_driver(rig)->map(rig->layer.state, at, len, &x, e) < 0)
+        if (rig->driver->map(rig->layer.state, at, len, &x, e) < 0)
             return -1;
         if (x.len < 1 || x.len > len)
             return pl_fail(e, PL_E_INVALID, "map gave a run of %llu bytes",
@@ -166,7 +199,7 @@ static int fill(struct rig *rig, const struct pl_place *place, uint64_t at, uint
     if (rig_read(rig, at, old, end - at, e) < 0)
         return -1;
     /* Zeros that are there already are not written: the driver must mean it. */
-    if (place->zeroed && !old[0] && !memcmp(old, old + 1, end - at - 1))
+    if (place->zeroed && pl_is_zero(old, end - at))
         return 0;
     return pl_storage_write(place->st, place->off + (at - place->at), old, end - at, e);
 }
@@ -178,7 +211,7 @@ static int write_some(struct rig *rig, uint64_t at, const uint8_t *buf, uint64_t
     uint64_t to = PL_MIN(pl_round_up(at + len, granule), rig->layer.size);
     struct pl_place place;
 
-    if (rig_driver(rig)->allocate(rig->layer.state, from, to - from, &place, e) < 0)
+    if (rig->driver->allocate(rig->layer.state, from, to - from, &place, e) < 0)
         return -1;
     if (place.at != from || !place.len || place.len > to - from)
         return pl_fail(e, PL_E_INVALID, "allocate gave a wrong range");
@@ -186,11 +219,11 @@ static int write_some(struct rig *rig, uint64_t at, const uint8_t *buf, uint64_t
     if ((place.fresh && (fill(rig, &place, from, at, e) < 0 ||
                          fill(rig, &place, at + *done, place.at + place.len, e) < 0)) ||
         pl_storage_write(place.st, place.off + (at - from), buf, *done, e) < 0) {
-        if (rig_driver(rig)->cancel)
-            rig_driver(rig)->cancel(rig->layer.state, &place);
+        if (place.fresh && rig->driver->cancel)
+            rig->driver->cancel(rig->layer.state, &place);
         return -1;
     }
-    return place.fresh ? rig_driver(rig)->link(rig->layer.state, &place, e) : 0;
+    return place.fresh ? rig->driver->link(rig->layer.state, &place, e) : 0;
 }
 
 int rig_write(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struct pl_err *e)
@@ -209,7 +242,7 @@ int rig_write(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struc
 
 int rig_zero(struct rig *rig, uint64_t at, uint64_t len, bool unmap, struct pl_err *e)
 {
-    const int r = rig_driver(rig)->zero(rig->layer.state, at, len, unmap, e);
+    const int r = rig->driver->zero(rig->layer.state, at, len, unmap, e);
     PL_FREE uint8_t *zeros = NULL;
 
     if (r <= 0)
@@ -228,13 +261,13 @@ static int write_unit(struct rig *rig, struct pl_codec_state *codec, uint64_t at
 
     if (r != 0)
         return r < 0 ? -1 : rig_write(rig, at, unit, len, e);
-    if (rig_driver(rig)->allocate_packed(rig->layer.state, at, (uint32_t)packed_len, &place, e) < 0)
+    if (rig->driver->allocate_packed(rig->layer.state, at, (uint32_t)packed_len, &place, e) < 0)
         return -1;
     if (pl_storage_write(place.st, place.off, packed, packed_len, e) < 0) {
-        rig_driver(rig)->cancel(rig->layer.state, &place);
+        rig->driver->cancel(rig->layer.state, &place);
         return -1;
     }
-    return rig_driver(rig)->link(rig->layer.state, &place, e);
+    return rig->driver->link(rig->layer.state, &place, e);
 }
 
 int rig_write_packed(struct rig *rig, uint64_t at, const void *buf, uint64_t len, struct pl_err *e)
@@ -260,11 +293,19 @@ int rig_write_packed(struct rig *rig, uint64_t at, const void *buf, uint64_t len
     return r;
 }
 
+int rig_resize(struct rig *rig, uint64_t size, enum pl_prealloc how, struct pl_err *e)
+{
+    if (rig->driver->resize(rig->layer.state, size, true, how, e) < 0)
+        return -1;
+    rig->layer.size = size;
+    return 0;
+}
+
 int rig_check(struct rig *rig, enum pl_repair repair, struct pl_check_result *result,
               struct pl_err *e)
 {
     *result = (struct pl_check_result){ 0 };
-    return rig_driver(rig)->check(rig->layer.state, repair, rig->report, result, e);
+    return rig->driver->check(rig->layer.state, repair, rig->report, result, e);
 }
 
 int rig_dump(struct pl_storage *st, const char *path, struct pl_err *e)

@@ -12,18 +12,12 @@
 #include "core/base/checked.h"
 #include "core/storage/memory.h"
 #include "tests/support/env.h"
-#include "tests/support/qcow2_rig.h"
+#include "tests/support/rig.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define SIZE (64 * MIB)
 #define GRANULARITY 512u
 #define BYTES (SIZE / GRANULARITY / 8)
-
-static void must(int result, const struct pl_err *e)
-{
-    if (result < 0)
-        fail_msg("%s", e->msg);
-}
 
 static void count_warning(void *ctx, const char *message)
 {
@@ -107,7 +101,7 @@ static struct pl_bitmap find(struct rig *rig, const char *name)
 
 static void stored_bitmaps_come_back(void **state)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
 
     (void)state;
     begin(&rig, "cluster_size=4k");
@@ -129,7 +123,7 @@ static void bitmaps_that_record_are_marked_when_the_disk_changes(void **state)
     static const char bytes[512] = "x";
     unsigned warnings = 0;
     const struct pl_report report = { .ctx = &warnings, .warn = count_warning };
-    struct rig rig = { .report = &report };
+    struct rig rig = { .driver = &pl_qcow2, .report = &report };
     struct pl_err e;
 
     (void)state;
@@ -151,7 +145,7 @@ static void bitmaps_that_record_are_marked_when_the_disk_changes(void **state)
 static void what_cannot_be_stored_is_refused(void **state)
 {
     struct pl_bitmap bitmap = { .name = "b", .granularity = 3000 };
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     uint8_t bits[BYTES] = { 0 };
     struct pl_err e;
 
@@ -160,7 +154,7 @@ static void what_cannot_be_stored_is_refused(void **state)
     assert_int_equal(pl_qcow2.bitmap_store(rig.layer.state, &bitmap, bits, BYTES, &e), -1);
     assert_int_equal(e.kind, PL_E_UNSUPPORTED);
     end(&rig);
-    rig = (struct rig){ 0 };
+    rig = (struct rig){ .driver = &pl_qcow2 };
     begin(&rig, "");
     assert_int_equal(pl_qcow2.bitmap_store(rig.layer.state, &bitmap, bits, BYTES, &e), -1);
     assert_int_equal(e.kind, PL_E_INVALID);
@@ -173,11 +167,11 @@ static void what_cannot_be_stored_is_refused(void **state)
 static void qemu_img_reads_them(void **state)
 {
     char *path = test_tmp("bitmaps"), command[4000];
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct pl_err e;
 
     (void)state;
-    if (!rig_has_program("qemu-img"))
+    if (!has_program("qemu-img"))
         TEST_SKIP("no qemu-img");
     begin(&rig, "cluster_size=4k");
     store(&rig, "one", false, 1);

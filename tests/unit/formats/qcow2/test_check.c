@@ -16,16 +16,10 @@
 #include "core/storage/memory.h"
 #include "formats/qcow2/change.h"
 #include "tests/support/env.h"
-#include "tests/support/qcow2_rig.h"
+#include "tests/support/rig.h"
 
 #define LIMIT (1 << 28)
 #define DISK (UINT64_C(2) << 20)
-
-static void must(int result, const struct pl_err *e)
-{
-    if (result < 0)
-        fail_msg("%s", e->msg);
-}
 
 /* ---- qemu-img beside us ---- */
 
@@ -69,7 +63,7 @@ static void open_for_check(struct rig *rig, struct pl_storage *st)
 {
     struct pl_err e;
 
-    *rig = (struct rig){ .st = st, .check_only = true };
+    *rig = (struct rig){ .driver = &pl_qcow2, .st = st, .check_only = true };
     must(rig_open(rig, &e), &e);
 }
 
@@ -131,7 +125,7 @@ static void samples_have_qemus_numbers(void **state)
     unsigned seen = 0;
 
     (void)state;
-    if (!rig_has_program("qemu-img"))
+    if (!has_program("qemu-img"))
         TEST_SKIP("no qemu-img");
     for (size_t i = 0; i < PL_COUNT(samples); i++) {
         char *path = test_image(samples[i]);
@@ -195,7 +189,7 @@ static void fill_disk(struct rig *rig, uint64_t seed)
 /* A sound image with all kinds of clusters. */
 static struct pl_storage *make_image(const struct shape *shape, uint64_t seed)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     struct pl_err e;
 
     must(pl_memory_storage(NULL, 0, LIMIT, &rig.st, &e), &e);
@@ -389,7 +383,7 @@ static const struct damage {
 
 static void read_disk(struct pl_storage *st, uint8_t *disk)
 {
-    struct rig rig = { .st = st };
+    struct rig rig = { .driver = &pl_qcow2, .st = st };
     struct pl_err e;
 
     must(rig_open(&rig, &e), &e);
@@ -440,7 +434,7 @@ static void damaged_images_are_mended(void **state)
     const char *chosen = getenv("CHECK_SEED");
     uint64_t first = chosen ? strtoull(chosen, NULL, 0) : 1;
 
-    if (!rig_has_program("qemu-img"))
+    if (!has_program("qemu-img"))
         TEST_SKIP("no qemu-img");
     for (size_t i = 0; i < PL_COUNT(shapes); i++)
         for (uint64_t seed = first; seed < first + 4; seed++) {

@@ -14,18 +14,12 @@
 #include "core/storage/memory.h"
 #include "formats/qcow2/change.h"
 #include "tests/support/env.h"
-#include "tests/support/qcow2_rig.h"
+#include "tests/support/rig.h"
 
 #define CLUSTER 4096u
 #define SIZE (UINT64_C(1) << 20)
 #define LIMIT (1 << 26)
 #define INCOMPATIBLE_AT 72 /* of the header */
-
-static void must(int result, const struct pl_err *e)
-{
-    if (result < 0)
-        fail_msg("%s", e->msg);
-}
 
 static void count_warning(void *ctx, const char *message)
 {
@@ -36,7 +30,7 @@ static void count_warning(void *ctx, const char *message)
 /* An image whose first half has bytes. */
 static struct pl_storage *make_image(void)
 {
-    struct rig rig = { 0 };
+    struct rig rig = { .driver = &pl_qcow2 };
     uint8_t *bytes = malloc(SIZE / 2);
     struct pl_err e;
 
@@ -82,7 +76,7 @@ static void store_count(struct pl_storage *st, uint64_t cluster, uint16_t count)
 
 static struct pl_check_result check(struct pl_storage *st, enum pl_repair repair)
 {
-    struct rig rig = { .st = st, .check_only = true };
+    struct rig rig = { .driver = &pl_qcow2, .st = st, .check_only = true };
     struct pl_check_result result;
     struct pl_err e;
 
@@ -94,7 +88,7 @@ static struct pl_check_result check(struct pl_storage *st, enum pl_repair repair
 
 static void assert_content(struct pl_storage *st, uint64_t at, uint64_t len, int byte)
 {
-    struct rig rig = { .st = st };
+    struct rig rig = { .driver = &pl_qcow2, .st = st };
     uint8_t *bytes = malloc(len);
     struct pl_err e;
 
@@ -129,7 +123,7 @@ static void leaks_alone_are_mended_by_leaks(void **state)
 static void a_corrupt_image_is_not_written_to_before_it_is_repaired(void **state)
 {
     struct pl_storage *st = make_image();
-    struct rig rig = { .st = st };
+    struct rig rig = { .driver = &pl_qcow2, .st = st };
     struct pl_err e;
 
     (void)state;
@@ -150,7 +144,7 @@ static void counts_of_a_dirty_image_are_made_anew_by_opening_it(void **state)
     struct pl_storage *st = make_image();
     unsigned warnings = 0;
     const struct pl_report report = { .ctx = &warnings, .warn = count_warning };
-    struct rig rig = { .st = st, .report = &report };
+    struct rig rig = { .driver = &pl_qcow2, .st = st, .report = &report };
     struct pl_check_result result;
     struct pl_err e;
 
@@ -237,7 +231,7 @@ static void what_cannot_be_followed_is_not_freed(void **state)
     struct pl_err e;
 
     (void)state;
-    if (!rig_has_program("qemu-img"))
+    if (!has_program("qemu-img"))
         TEST_SKIP("no qemu-img to take a snapshot with");
     must(rig_take_snapshot(&st, "one", LIMIT, &e), &e);
     /* The snapshot's L1 table is nowhere: its clusters look lost, but are not. */

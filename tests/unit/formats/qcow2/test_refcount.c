@@ -12,15 +12,9 @@
 #include "core/base/checked.h"
 #include "core/storage/memory.h"
 #include "formats/qcow2/change.h"
-#include "tests/support/qcow2_rig.h"
+#include "tests/support/rig.h"
 
 #define LIMIT (SIZE_MAX / 2)
-
-static void must(int result, const struct pl_err *e)
-{
-    if (result < 0)
-        fail_msg("%s", e->msg);
-}
 
 static void encoding_keeps_every_count_apart(void **state)
 {
@@ -67,7 +61,7 @@ static struct qcow2 *open_image(struct rig *rig, const char *options, uint64_t s
 {
     struct pl_err e;
 
-    *rig = (struct rig){ 0 };
+    *rig = (struct rig){ .driver = &pl_qcow2 };
     must(pl_memory_storage(NULL, 0, LIMIT, &rig->st, &e), &e);
     must(rig_create(rig, options, size, &e), &e);
     must(rig_open(rig, &e), &e);
