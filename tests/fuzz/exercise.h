@@ -9,6 +9,7 @@
 #include "core/codec/codec.h"
 #include "core/driver.h"
 #include "core/storage/memory.h"
+#include "tests/support/rig.h"
 
 /* Bounds on one input: the rest of a huge disk tells nothing new. */
 #define EXERCISE_EXTENTS 400
@@ -87,16 +88,6 @@ static inline void exercise_facts(const struct pl_driver *driver, const struct p
     pl_facts_free(facts);
 }
 
-/* The core's part of closing. */
-static inline void exercise_free_texts(struct pl_layer *layer)
-{
-    free(layer->parent_name);
-    free(layer->parent_format);
-    free(layer->identity);
-    free(layer->parent_identity);
-    free(layer->parent_revision);
-}
-
 /* Opens the image in `file`; 0, or -1 as most inputs do. */
 static inline int exercise_open(const struct pl_driver *driver, struct pl_open_args args,
                                 struct pl_layer *layer)
@@ -108,14 +99,14 @@ static inline int exercise_open(const struct pl_driver *driver, struct pl_open_a
     args.cache_bytes = 64 * 1024;
     if (driver->open(&args, layer, &e) == 0)
         return 0;
-    exercise_free_texts(layer);
+    rig_free_texts(layer);
     return -1;
 }
 
 static inline void exercise_close(const struct pl_driver *driver, struct pl_layer *layer)
 {
     driver->close(layer->state);
-    exercise_free_texts(layer);
+    rig_free_texts(layer);
 }
 
 #endif

@@ -1,7 +1,6 @@
 /* fuzz_qcow.c - any bytes as a qcow image of version 1. */
 #include "tests/fuzz/exercise.h"
 
-extern const struct pl_driver pl_qcow;
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -9,9 +9,8 @@
 #include "core/base/bytes.h"
 #include "core/base/crc32c.h"
 #include "formats/vhdx/layout.h"
-#include "tests/fuzz/exercise.h"
+#include "tests/fuzz/change.h"
 
-extern const struct pl_driver pl_vhdx;
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define FILE_LIMIT (24 * PL_MIB)
@@ -63,7 +62,7 @@ static struct pl_storage *make_image(uint8_t choice)
     return args.file;
 }
 
-static void change_image(struct pl_storage *file, const uint8_t *data, size_t size)
+static void change_structures(struct pl_storage *file, const uint8_t *data, size_t size)
 {
     while (size >= 4) {
         const uint64_t off = areas[data[0] % PL_COUNT(areas)] + 4 * (uint64_t)load_le16(data + 1);
@@ -106,128 +105,19 @@ static void make_sums_right(struct pl_storage *file)
     }
 }
 
-static int open_image(struct pl_storage *file, bool writable, bool check_only,
-                      struct pl_layer *layer)
-{
-    const struct pl_open_args args = { .file = file,
-                                       .writable = writable,
-                                       .check_only = check_only };
-
-    return exercise_open(&pl_vhdx, args, layer);
-}
-
-static void close_image(struct pl_layer *layer)
-{
-    exercise_close(&pl_vhdx, layer);
-}
-
-static bool is_sound(struct pl_storage *file, bool surely)
-{
-    struct pl_check_result result = { 0 };
-    struct pl_layer layer;
-    bool sound;
-
-    if (open_image(file, false, false, &layer) < 0) {
-        if (surely)
-            abort();
-        return false;
-    }
-    exercise_map(&pl_vhdx, &layer);
-    exercise_facts(&pl_vhdx, &layer);
-    sound = pl_vhdx.check(layer.state, PL_REPAIR_NONE, NULL, &result, NULL) == 0 &&
-            !result.corruptions && !result.check_errors;
-    close_image(&layer);
-    return sound;
-}
-
-static void write_range(const struct pl_layer *layer, uint64_t at, uint64_t len)
-{
-    static const uint8_t bytes[64 * PL_KIB] = { 1 };
-    struct pl_place place;
-
-    if (pl_vhdx.allocate(layer->state, at, len, &place, NULL) < 0)
-        return;
-    if (place.len == 0 || place.at != at || place.len > len)
-        abort();
-    if (pl_storage_write(place.st, place.off, bytes, PL_MIN(place.len, sizeof bytes), NULL) < 0 ||
-        (place.fresh && pl_vhdx.link(layer->state, &place, NULL) < 0))
-        pl_vhdx.cancel(layer->state, &place);
-}
-
-static void change(const struct pl_layer *layer, uint64_t random)
-{
-    const uint64_t at = pl_round_down((random >> 8) % layer->size, layer->granule);
-    const uint64_t len = PL_MIN((1 + random % 16) * layer->granule, layer->size - at);
-    uint64_t freed;
-
-    switch (random >> 4 & 7) {
-    case 0:
-        (void)!pl_vhdx.zero(layer->state, at, len, random & 8, NULL);
-        break;
-    case 1:
-        (void)!pl_vhdx.discard(layer->state, at, PL_MIN(3 * PL_MIB, layer->size - at), NULL);
-        break;
-    case 2:
-        (void)!pl_vhdx.flush(layer->state, NULL);
-        break;
-    case 3:
-        (void)!pl_vhdx.compact(layer->state, NULL, &freed, NULL);
-        break;
-    default:
-        write_range(layer, at, len);
-    }
-}
-
-/* Small disks only: a pass over all of a large one tells nothing new. */
-static void write_to(struct pl_storage *file, uint64_t random)
-{
-    struct pl_layer layer;
-    const bool sound = is_sound(file, false);
-    bool done;
-
-    if (open_image(file, true, false, &layer) < 0)
-        return;
-    for (unsigned i = 0; i < STEPS && layer.size > 0; i++) {
-        random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        change(&layer, random >> 16);
-    }
-    done = pl_vhdx.flush(layer.state, NULL) == 0 && pl_vhdx.seal(layer.state, NULL) == 0;
-    close_image(&layer);
-    if (sound && done && !is_sound(file, true))
-        abort();
-}
-
-static void repair(struct pl_storage *file)
-{
-    struct pl_check_result result = { 0 };
-    struct pl_layer layer;
-    bool mended;
-
-    if (open_image(file, true, true, &layer) < 0)
-        return;
-    mended = pl_vhdx.check(layer.state, PL_REPAIR_ALL, NULL, &result, NULL) == 0 &&
-             !result.corruptions && !result.check_errors && pl_vhdx.flush(layer.state, NULL) == 0 &&
-             pl_vhdx.seal(layer.state, NULL) == 0;
-    close_image(&layer);
-    if (mended && !is_sound(file, true))
-        abort();
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct pl_storage *file;
-    uint64_t random = size;
+    struct change_how how = { .steps = STEPS, .kinds = CHANGE_COMPACT };
 
     if (size == 0)
         return 0;
-    memcpy(&random, data + size - PL_MIN(size, 8), PL_MIN(size, 8));
-    file = make_image(data[0]);
-    change_image(file, data + 1, size - 1);
-    make_sums_right(file);
-    is_sound(file, false);
-    if (data[0] & 0x10)
-        repair(file);
-    write_to(file, random);
-    pl_storage_close(file, NULL);
+    how.args.file = make_image(data[0]);
+    change_structures(how.args.file, data + 1, size - 1);
+    make_sums_right(how.args.file);
+    change_is_sound(&pl_vhdx, how.args, false);
+    if (data[0] & 0x10 && change_repair(&pl_vhdx, how.args))
+        change_is_sound(&pl_vhdx, how.args, true);
+    change_image(&pl_vhdx, how, change_seed(data, size));
+    pl_storage_close(how.args.file, NULL);
     return 0;
 }

@@ -4,7 +4,6 @@
 
 #include "tests/fuzz/exercise.h"
 
-extern const struct pl_driver pl_vmdk;
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define EXTENT_BYTES 65536
@@ -26,7 +25,7 @@ static int open_disk(struct pl_storage *file, struct pl_open_args how, struct pl
     *layer = (struct pl_layer){ 0 };
     if (pl_vmdk.open(&how, layer, NULL) == 0)
         return 0;
-    exercise_free_texts(layer);
+    rig_free_texts(layer);
     return -1;
 }
 
