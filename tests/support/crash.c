@@ -430,13 +430,14 @@ void crash_end(struct crash_run *r)
 
 static void crash_everywhere(struct crash_run *r)
 {
+    /* All of a short run; of a long one every instant with one file, each kind in turn. */
+    const unsigned turns = r->base.shape->sampled ? CUTS : PL_MAX(r->format->turns, 1);
     const uint64_t count = now(r);
     uint64_t files = 0;
 
     for (uint64_t op = 0; op <= count; op++)
         for (uint64_t i = 0; i < CUTS; i++) {
-            /* All of a short run; of a long one every instant with one file, each kind in turn. */
-            if (r->base.shape->sampled && i != op % CUTS)
+            if ((op + i) % turns)
                 continue;
             look_at(r, op, i < 2 ? i : 2 + op * CUTS + i);
             files++;

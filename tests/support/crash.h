@@ -30,6 +30,7 @@ struct crash_run {
 struct crash_format {
     struct image_format image;
     unsigned runs;      /* of each shape, with other seeds */
+    unsigned turns;     /* each kind of file comes at every so many-th instant; 0: 1 */
     size_t file_limit;  /* bytes; 0: 64 MiB */
     bool short_parent;  /* the parent ends before every disk does */
     bool read_only_too; /* what opening for reading and for writing show is the same */
