@@ -33,6 +33,7 @@ static const struct crash_format format = {
                .parent_identity = "uuid:00112233-4455-6677-8899-aabbccddeeff time:5",
                .parent_shows = true },
     .runs = 2,
+    .turns = 2,     /* half of the kinds of files at an instant */
     .silent = true, /* one would say that the footer is missing */
     .compact_syncs = true,
     .repair = PL_REPAIR_ALL,
