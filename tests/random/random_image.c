@@ -278,7 +278,7 @@ static void begin(struct run *r)
 static void agrees_with_memory(void **state)
 {
     const char *seed = getenv("SEED"), *steps = getenv("STEPS");
-    const unsigned count = steps ? (unsigned)strtoul(steps, NULL, 0) : 1500;
+    const unsigned count = steps ? (unsigned)strtoul(steps, NULL, 0) : 800;
     struct run r = { .kind = *state };
 
     r.random = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 2654435761u + (uintptr_t)&r;

@@ -10,23 +10,8 @@
 #include "core/base/options.h"
 #include "core/driver.h"
 #include "core/storage/memory.h"
+#include "tests/support/calls.h"
 #include "tests/support/rig.h"
-
-/* The call succeeds; its error is `e`. */
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        struct pl_err e = { 0 };                                                                   \
-        if ((call) < 0)                                                                            \
-            fail_msg("%s: %s", #call, e.msg);                                                      \
-    } while (0)
-
-/* The call fails with that kind and a message that contains `text`. */
-#define FAILS(wanted, text, call)                                                                  \
-    do {                                                                                           \
-        struct pl_err e = { 0 };                                                                   \
-        if ((call) != -1 || e.kind != (wanted) || !strstr(e.msg, text))                            \
-            fail_msg("%s: kind %s, \"%s\"", #call, pl_kind_name(e.kind), e.msg);                   \
-    } while (0)
 
 #define MEMORY_LIMIT (64u << 20)
 

@@ -10,23 +10,8 @@
 
 #include "core/storage/file.h"
 #include "core/storage/storage.h"
+#include "tests/support/calls.h"
 #include "tests/support/env.h"
-
-/* The call succeeds; its error is `e`. */
-#define OK(call)                                                                                   \
-    do {                                                                                           \
-        struct pl_err e = { 0 };                                                                   \
-        if ((call) < 0)                                                                            \
-            fail_msg("%s: %s", #call, e.msg);                                                      \
-    } while (0)
-
-/* The call fails with that kind and a message that contains `text`. */
-#define FAILS(wanted, text, call)                                                                  \
-    do {                                                                                           \
-        struct pl_err e = { 0 };                                                                   \
-        if ((call) != -1 || e.kind != (wanted) || !strstr(e.msg, text))                            \
-            fail_msg("%s: kind %s, \"%s\"", #call, pl_kind_name(e.kind), e.msg);                   \
-    } while (0)
 
 /* A byte that differs from its neighbours and with the seed, and is never 0. */
 static inline uint8_t pattern_at(uint64_t off, unsigned seed)
