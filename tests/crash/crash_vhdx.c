@@ -1,5 +1,6 @@
 /* A crash at any instant of random work on VHDX images: see tests/support/crash.h.  Each file is
- * opened both for reading (its log is replayed in memory) and for writing (in the file). */
+ * opened both for reading (its log is replayed in memory) and for writing (in the file).  It is
+ * large, so there is one file at every second instant, and one change in seventeen fails. */
 #include "core/base/checked.h"
 #include "tests/support/crash.h"
 
@@ -34,12 +35,13 @@ static const struct crash_format format = {
                .driver = &pl_vhdx,
                .parent_identity = "uuid:83ed0ec3-24c8-49a6-a959-5e4bf1288bfb" },
     .runs = 1,
+    .turns = 2,
     .file_limit = 128 * PL_MIB,
     .read_only_too = true,
     .resize_syncs = true,
     .compact_syncs = true,
     .repair = PL_REPAIR_LEAKS,
-    .fail_every = 7, /* a file is large */
+    .fail_every = 17,
     .own_step = reopen,
 };
 

@@ -431,7 +431,7 @@ void crash_end(struct crash_run *r)
 static void crash_everywhere(struct crash_run *r)
 {
     /* All of a short run; of a long one every instant with one file, each kind in turn. */
-    const unsigned turns = r->base.shape->sampled ? CUTS : PL_MAX(r->format->turns, 1);
+    const unsigned turns = (r->base.shape->sampled ? CUTS : 1) * PL_MAX(r->format->turns, 1);
     const uint64_t count = now(r);
     uint64_t files = 0;
 
