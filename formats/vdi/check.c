@@ -155,8 +155,11 @@ static int repair_image(struct check *c, enum pl_repair repair, struct pl_err *e
     first = c->result;
     if (first.corruptions && repair == PL_REPAIR_ALL && (mend(c, e) < 0 || look(c, false, e) < 0))
         return -1;
-    /* Places may hold what an entry should point at: nothing is moved over them. */
-    if (c->result.leaks && !c->result.corruptions && mend_leaks(c, e) < 0)
+    /* Places may hold what an entry should point at: nothing is moved over them before the entries
+     * are mended.  The count alone may still be wrong then: with gaps it can be more than there are
+     * blocks. */
+    if (c->result.leaks && (!c->result.corruptions || repair == PL_REPAIR_ALL) &&
+        mend_leaks(c, e) < 0)
         return -1;
     if (look(c, true, e) < 0)
         return -1;
