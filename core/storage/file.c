@@ -14,6 +14,7 @@
 #include "core/base/checked.h"
 #include "core/storage/change.h"
 #include "core/storage/descriptor.h"
+#include "core/storage/output.h"
 
 /* Below that, writing zeros is cheaper than changing the file's block map. */
 #define PUNCH_MIN 4096
@@ -196,6 +197,7 @@ static const struct pl_storage_ops file_ops = {
     .reserve = file_reserve,
     .reserve_ahead = file_reserve_ahead,
     .flush = pl_descriptor_flush,
+    .replace = pl_output_replace,
     .map = file_map,
     .size = file_size,
     .disk_usage = file_disk_usage,

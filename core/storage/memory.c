@@ -117,6 +117,13 @@ static int memory_close(struct pl_storage *st, struct pl_err *e)
     return 0;
 }
 
+static int memory_replace(struct pl_storage *st, const void *bytes, size_t len, bool *done,
+                          struct pl_err *e)
+{
+    *done = memory_write(st, 0, bytes, len, e) == 0 && memory_resize(st, len, e) == 0;
+    return *done ? 0 : -1;
+}
+
 static const struct pl_storage_ops memory_ops = {
     .kind = "memory",
     .read = memory_read,
@@ -124,6 +131,7 @@ static const struct pl_storage_ops memory_ops = {
     .zero = memory_zero,
     .resize = memory_resize,
     .reserve = memory_reserve,
+    .replace = memory_replace,
     .size = memory_size,
     .close = memory_close,
 };

@@ -11,6 +11,7 @@
 #include "core/storage/file.h"
 #include "core/storage/file_lock.h"
 #include "core/storage/opener_policy.h"
+#include "core/storage/place.h"
 
 /* Locks fd and makes it a storage; fd is taken over, also on failure. */
 static int finish(const struct pl_opener *opener, int fd, const char *path, enum pl_access access,
@@ -93,6 +94,80 @@ int pl_open_named(const struct pl_opener *opener, struct pl_storage *by, const c
         pl_policy_open(opener, by, name, access, &fd, e) < 0)
         return -1;
     return finish(opener, fd, path, access, out, e);
+}
+
+/* The folder of by's path. */
+static int open_folder(const struct pl_storage *by, struct pl_place *place, struct pl_err *e)
+{
+    PL_FREE char *path = by->path ? pl_folder_of(by->path) : NULL;
+
+    if (!path)
+        return pl_fail(e, by->path ? PL_E_NOMEM : PL_E_UNSUPPORTED,
+                       "%s: its folder cannot be found", by->name);
+    place->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return place->folder < 0 ? pl_fail_sys(e, errno, "%s", path) : 0;
+}
+
+/* The new file in an open folder; *fd is -1 where it could not be made. */
+static int create_in(const struct pl_place *place, struct pl_storage *by, int *fd, struct pl_err *e)
+{
+    struct stat like;
+
+    *fd = -1;
+    if (fstat(pl_file_descriptor(by), &like) < 0)
+        return pl_fail_sys(e, errno, "%s", by->name);
+    *fd = openat(place->folder, place->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                 0600);
+    if (*fd < 0)
+        return pl_fail_sys(e, errno, "%s: creating it", place->name);
+    if (geteuid() == 0)
+        (void)!fchown(*fd, like.st_uid, like.st_gid);
+    if ((fchmod(*fd, like.st_mode & 0777) < 0 && errno != EPERM) || pl_place_sync(place) < 0)
+        return pl_fail_sys(e, errno, "%s: creating it", place->name);
+    return 0;
+}
+
+int pl_create_named(struct pl_storage *by, const char *name, struct pl_storage **out,
+                    struct pl_err *e)
+{
+    static const struct pl_opener opener;
+    PL_FREE char *path = path_seen_from(by, name);
+    PL_FREE char *plain = strdup(name);
+    struct pl_place place = { .folder = -1, .name = plain };
+    int result, fd;
+
+    if (!path || !plain)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory to create \"%s\"", by->name, name);
+    if (!*name || strchr(name, '/'))
+        return pl_fail(e, PL_E_POLICY, "%s: \"%s\" is no name for a file beside it", by->name,
+                       name);
+    if (open_folder(by, &place, e) < 0)
+        return -1;
+    result = create_in(&place, by, &fd, e);
+    if (fd >= 0) {
+        if (result < 0)
+            close(fd);
+        else
+            result = finish(&opener, fd, path, PL_READ_WRITE, out, e);
+        if (result < 0)
+            unlinkat(place.folder, name, 0);
+    }
+    close(place.folder);
+    return result;
+}
+
+void pl_remove_named(struct pl_storage *by, const char *name, struct pl_storage *st)
+{
+    struct pl_place place;
+    struct stat mine, there;
+
+    if (strchr(name, '/') || open_folder(by, &place, NULL) < 0)
+        return;
+    if (fstat(pl_file_descriptor(st), &mine) == 0 &&
+        fstatat(place.folder, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+        mine.st_dev == there.st_dev && mine.st_ino == there.st_ino)
+        unlinkat(place.folder, name, 0);
+    close(place.folder);
 }
 
 int pl_storage_relock(struct pl_storage *st, enum pl_access access, struct pl_err *e)

@@ -32,6 +32,15 @@ int pl_open_path(const struct pl_opener *opener, const char *path, enum pl_acces
 int pl_open_named(const struct pl_opener *opener, struct pl_storage *by, const char *name,
                   enum pl_access access, struct pl_storage **out, struct pl_err *e) PL_CHECK;
 
+/* Makes a new file in the folder of by's path, with by's permissions, locked for writing; its name
+ * is on stable storage.  `name` is plain, without a folder (PL_E_POLICY).  PL_E_EXISTS where there
+ * is anything of that name; PL_E_SYS, PL_E_NOMEM. */
+int pl_create_named(struct pl_storage *by, const char *name, struct pl_storage **out,
+                    struct pl_err *e) PL_CHECK;
+
+/* Takes the name away from such a file, unless it is another file's by now.  st stays open. */
+void pl_remove_named(struct pl_storage *by, const char *name, struct pl_storage *st);
+
 /* Raises a read lock to a write lock or the reverse.  Only the lock changes: st must have been
  * opened by PL_READ_WRITE, without force_share.  PL_E_LOCKED: the read lock is kept;
  * PL_E_INVALID: st is read-only. */

@@ -140,10 +140,9 @@ static int wrap(struct pl_output *o, struct pl_err *e)
     return 0;
 }
 
+/* What is to be replaced, if anything, is held. */
 static int begin_file(struct pl_output *o, const struct stat *older, struct pl_err *e)
 {
-    if (older && hold_older(o, e) < 0)
-        return -1;
     o->fd = create_file(o, older ? 0600 : 0666);
     if (o->fd < 0 || (older && inherit(o->fd, older) < 0))
         return pl_fail_sys(e, errno, "%s: creating it", o->path);
@@ -191,21 +190,33 @@ static int begin(struct pl_output *o, struct pl_err *e)
     if (pl_place_find(o->path, &o->place, e) < 0)
         return -1;
     if (fstatat(o->place.folder, o->place.name, &status, AT_SYMLINK_NOFOLLOW) == 0)
-        return begin_file(o, &status, e);
+        return hold_older(o, e) < 0 ? -1 : begin_file(o, &status, e);
     return errno == ENOENT ? begin_file(o, NULL, e) : pl_fail_sys(e, errno, "%s", o->path);
+}
+
+/* An output that nothing was done for; null: no memory. */
+static struct pl_output *new_output(const char *path, struct pl_err *e)
+{
+    struct pl_output *o = calloc(1, sizeof *o);
+
+    if (o) {
+        o->fd = o->older = o->place.folder = -1;
+        o->path = strdup(path);
+        if (o->path)
+            return o;
+        release(o);
+    }
+    pl_fail(e, PL_E_NOMEM, "%s: no memory to create it", path);
+    return NULL;
 }
 
 int pl_output_begin(const char *path, struct pl_output **out, struct pl_err *e)
 {
-    struct pl_output *o = calloc(1, sizeof *o);
+    struct pl_output *o = new_output(path, e);
 
     if (!o)
-        return pl_fail(e, PL_E_NOMEM, "%s: no memory to create it", path);
-    o->fd = o->older = o->place.folder = -1;
-    o->path = strdup(path);
-    if (!o->path)
-        pl_fail(e, PL_E_NOMEM, "%s: no memory to create it", path);
-    if (!o->path || begin(o, e) < 0) {
+        return -1;
+    if (begin(o, e) < 0) {
         pl_output_abandon(o);
         return -1;
     }
@@ -275,5 +286,73 @@ int pl_output_finish(struct pl_output *output, struct pl_err *e)
                 pl_fail_sys(e, errno, "%s: it is complete, but syncing its folder", output->path);
     }
     release(output);
+    return result;
+}
+
+/* ---- replacing an open file ---- */
+
+/* Begins the file that will be st's; st's own lock keeps others away from the older one. */
+static int begin_over(struct pl_output *o, struct pl_storage *st, struct pl_err *e)
+{
+    const int fd = pl_file_descriptor(st);
+    struct stat mine, there;
+
+    if (pl_place_find(o->path, &o->place, e) < 0)
+        return -1;
+    if (fstat(fd, &mine) < 0 ||
+        fstatat(o->place.folder, o->place.name, &there, AT_SYMLINK_NOFOLLOW) < 0)
+        return pl_fail_sys(e, errno, "%s: replacing it", o->path);
+    if (mine.st_dev != there.st_dev || mine.st_ino != there.st_ino)
+        return pl_fail(e, PL_E_INVALID, "%s: is another file now than the one that was opened",
+                       o->path);
+    o->older = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (o->older < 0)
+        return pl_fail_sys(e, errno, "%s: replacing it", o->path);
+    return begin_file(o, &mine, e);
+}
+
+/* Makes st's descriptor one of the new file; the older file's lock goes with `older`. */
+static int take_over(struct pl_output *o, struct pl_storage *st)
+{
+    int result;
+
+    do
+        result = dup3(o->fd, pl_file_descriptor(st), O_CLOEXEC);
+    while (result < 0 && errno == EINTR);
+    return result < 0 ? -1 : 0;
+}
+
+static int replace(struct pl_output *o, struct pl_storage *st, bool *done, struct pl_err *e)
+{
+    if (sync_file(o, e) < 0)
+        return -1;
+    if (give_name(o) < 0)
+        return pl_fail_sys(e, errno, "%s: giving the new file its name", o->path);
+    *done = true;
+    if (take_over(o, st) < 0)
+        return pl_fail_sys(e, errno, "%s: it is replaced, but opening the new file", o->path);
+    if (pl_place_sync(&o->place) < 0)
+        return pl_fail_sys(e, errno, "%s: it is replaced, but syncing its folder", o->path);
+    return 0;
+}
+
+int pl_output_replace(struct pl_storage *st, const void *bytes, size_t len, bool *done,
+                      struct pl_err *e)
+{
+    struct pl_output *o;
+    int result;
+
+    *done = false;
+    if (!st->path)
+        return pl_fail(e, PL_E_UNSUPPORTED, "%s: has no name to replace it under", st->name);
+    o = new_output(st->path, e);
+    if (!o)
+        return -1;
+    result = begin_over(o, st, e);
+    if (result == 0)
+        result = pl_storage_write(o->st, 0, bytes, len, e);
+    if (result == 0)
+        result = replace(o, st, done, e);
+    pl_output_abandon(o);
     return result;
 }

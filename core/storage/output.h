@@ -26,6 +26,11 @@ void pl_output_leave_unsynced(struct pl_output *output);
  * Frees the output either way.  The storage must not be in use. */
 int pl_output_finish(struct pl_output *output, struct pl_err *e) PL_CHECK;
 
+/* pl_storage_replace for a regular file that is open for writing and locked: makes a new file,
+ * which gets the old one's name, owner and permissions, and then st's descriptor. */
+int pl_output_replace(struct pl_storage *st, const void *bytes, size_t len, bool *done,
+                      struct pl_err *e) PL_CHECK;
+
 /* Removes what was written.  Null is fine. */
 void pl_output_abandon(struct pl_output *output);
 

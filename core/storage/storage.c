@@ -96,6 +96,17 @@ int pl_storage_flush(struct pl_storage *st, struct pl_err *e)
     return st->ops->flush && !st->sync_later ? st->ops->flush(st, e) : 0;
 }
 
+int pl_storage_replace(struct pl_storage *st, const void *bytes, size_t len, bool *done,
+                       struct pl_err *e)
+{
+    *done = false;
+    if (pl_check_change(st, 0, len, e) < 0)
+        return -1;
+    if (!st->ops->replace || st->device)
+        return pl_fail(e, PL_E_UNSUPPORTED, "%s: its content cannot be replaced at once", st->name);
+    return st->ops->replace(st, bytes, len, done, e);
+}
+
 int pl_storage_map(struct pl_storage *st, uint64_t off, uint64_t *len, bool *hole, struct pl_err *e)
 {
     if (*len == 0 || !pl_inside(off, *len, pl_storage_size(st)))

@@ -49,6 +49,9 @@ struct pl_storage_ops {
      * ignored. */
     void (*reserve_ahead)(struct pl_storage *st, uint64_t off, uint64_t len);
     int (*flush)(struct pl_storage *st, struct pl_err *e); /* null: nothing to do */
+    /* See pl_storage_replace.  null: not supported. */
+    int (*replace)(struct pl_storage *st, const void *bytes, size_t len, bool *done,
+                   struct pl_err *e);
     /* The run that starts at off: *hole and *len (>= 1, <= the len given).  null: all data. */
     int (*map)(struct pl_storage *st, uint64_t off, uint64_t *len, bool *hole, struct pl_err *e);
     uint64_t (*size)(struct pl_storage *st);
@@ -104,6 +107,13 @@ int pl_storage_preallocate(struct pl_storage *st, uint64_t off, uint64_t len, en
 
 /* Returns when everything written before is on stable storage; see sync_later. */
 int pl_storage_flush(struct pl_storage *st, struct pl_err *e) PL_CHECK;
+
+/* Puts `len` bytes in the place of all that st has, on stable storage: a crash leaves the old bytes
+ * or the new ones.  A file is replaced by a new one, as output.h does it, whose storage st is from
+ * then on, locked like the old one.  *done, also on failure: the new bytes are there, though
+ * perhaps not on stable storage.  Needs st for itself.  PL_E_UNSUPPORTED for other kinds. */
+int pl_storage_replace(struct pl_storage *st, const void *bytes, size_t len, bool *done,
+                       struct pl_err *e) PL_CHECK;
 
 /* Whether the run at off is a hole (reads as zeros, no blocks), and its length: 1 <= *len <= the
  * *len given.  off + *len must be inside the size. */

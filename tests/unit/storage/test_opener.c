@@ -251,6 +251,37 @@ static void names_are_seen_from_a_relative_image_too(void **state)
     free(back);
 }
 
+static void a_new_file_is_made_beside_the_image(void **state)
+{
+    static const struct pl_opener opener;
+    struct pl_storage *by, *st, *other;
+    char *path = test_tmp("image/disk"), *made = test_tmp("image/new");
+    struct stat status;
+
+    (void)state;
+    assert_int_equal(chmod(path, 0640), 0);
+    OK(pl_open_path(&opener, path, PL_READ, &by, &e));
+    OK(pl_create_named(by, "new", &st, &e));
+    OK(pl_storage_write(st, 0, "x", 1, &e));
+    assert_int_equal(stat(made, &status), 0);
+    assert_int_equal(status.st_mode & 07777, 0640);
+    FAILS(PL_E_LOCKED, "in use", pl_open_path(&opener, made, PL_READ, &other, &e));
+    FAILS(PL_E_EXISTS, "new", pl_create_named(by, "new", &other, &e));
+    FAILS(PL_E_EXISTS, "link-out", pl_create_named(by, "link-out", &other, &e));
+    FAILS(PL_E_POLICY, "no name", pl_create_named(by, "../new", &other, &e));
+    FAILS(PL_E_POLICY, "no name", pl_create_named(by, "sub/new", &other, &e));
+    FAILS(PL_E_POLICY, "no name", pl_create_named(by, "", &other, &e));
+    pl_remove_named(by, "base", st); /* another file */
+    OK(pl_open_named(&opener, by, "base", PL_READ, &other, &e));
+    pl_storage_close(other, NULL);
+    pl_remove_named(by, "new", st);
+    assert_int_equal(access(made, F_OK), -1);
+    pl_storage_close(st, NULL);
+    pl_storage_close(by, NULL);
+    free(path);
+    free(made);
+}
+
 static const struct user_row {
     const char *what, *path;
     enum pl_access access;
@@ -323,6 +354,7 @@ int main(void)
         cmocka_unit_test(a_device_below_the_image_is_refused),
         cmocka_unit_test(a_storage_without_a_path_has_no_folder),
         cmocka_unit_test(names_are_seen_from_a_relative_image_too),
+        cmocka_unit_test(a_new_file_is_made_beside_the_image),
         cmocka_unit_test(writing_without_a_lock_is_refused),
         cmocka_unit_test(a_pipe_that_the_user_names_is_read),
     };

@@ -250,6 +250,64 @@ static void a_link_keeps_pointing_to_what_it_names(void **state)
     free(target);
 }
 
+/* Through a link, which stays one. */
+static void an_open_file_is_replaced_with_its_lock(void **state)
+{
+    static const struct pl_opener opener;
+    char *path = in(*state, "link"), *target = in(*state, "target");
+    struct pl_storage *st, *other;
+    struct stat status;
+    char found[4] = "";
+    bool done;
+
+    put(target, "old text");
+    assert_int_equal(chmod(target, 0604), 0);
+    assert_int_equal(symlink("target", path), 0);
+    OK(pl_open_path(&opener, path, PL_READ_WRITE, &st, &e));
+    OK(pl_storage_replace(st, "new", 3, &done, &e));
+    assert_true(done);
+    assert_content(target, "new");
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_mode & 07777, 0604);
+    assert_int_equal(entries(*state), 2);
+    FAILS(PL_E_LOCKED, "in use", pl_open_path(&opener, path, PL_READ, &other, &e));
+    OK(pl_storage_write(st, 0, "N", 1, &e)); /* it is the new file's storage */
+    assert_content(target, "New");
+    OK(pl_storage_read(st, 0, found, 3, &e));
+    assert_string_equal(found, "New");
+    OK(pl_storage_close(st, &e));
+    OK(pl_open_path(&opener, path, PL_READ, &other, &e));
+    pl_storage_close(other, NULL);
+    free(path);
+    free(target);
+}
+
+static void an_open_file_that_cannot_be_replaced_is_kept(void **state)
+{
+    static const struct pl_opener opener;
+    char *path = in(*state, "disk"), *moved = in(*state, "moved");
+    struct pl_storage *st;
+    bool done = true;
+
+    put(path, "old");
+    OK(pl_open_path(&opener, path, PL_READ, &st, &e));
+    FAILS(PL_E_INVALID, "reading only", pl_storage_replace(st, "new", 3, &done, &e));
+    assert_false(done);
+    pl_storage_close(st, NULL);
+    OK(pl_open_path(&opener, path, PL_READ_WRITE, &st, &e));
+    assert_int_equal(rename(path, moved), 0);
+    FAILS(PL_E_NOT_FOUND, "disk", pl_storage_replace(st, "new", 3, &done, &e));
+    put(path, "another");
+    FAILS(PL_E_INVALID, "another file now", pl_storage_replace(st, "new", 3, &done, &e));
+    assert_false(done);
+    assert_content(path, "another");
+    assert_content(moved, "old");
+    assert_int_equal(entries(*state), 2);
+    pl_storage_close(st, NULL);
+    free(path);
+    free(moved);
+}
+
 static void a_name_taken_meanwhile_is_replaced(void **state)
 {
     char *path = in(*state, "new");
@@ -371,6 +429,8 @@ int main(void)
         TEST(a_file_in_use_is_not_replaced),
         TEST(a_file_that_may_not_be_written_is_not_replaced),
         TEST(a_link_keeps_pointing_to_what_it_names),
+        TEST(an_open_file_is_replaced_with_its_lock),
+        TEST(an_open_file_that_cannot_be_replaced_is_kept),
         TEST(a_name_taken_meanwhile_is_replaced),
         TEST(paths_that_cannot_be_are_told),
         TEST(a_device_is_written_in_place),
