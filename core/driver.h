@@ -108,6 +108,17 @@ struct pl_create_args {
     void *ctx; /* of create_file */
 };
 
+/* Makes files beside an open image, for a resize that needs more of them. */
+struct pl_file_maker {
+    /* A new file in the image's folder, locked, under a plain name; the storage is the driver's.
+     * PL_E_EXISTS: nothing is replaced. */
+    int (*create)(const struct pl_file_maker *maker, const char *name, struct pl_storage **out,
+                  struct pl_err *e);
+    /* Takes the name away again; `made` is still open. */
+    void (*remove)(const struct pl_file_maker *maker, const char *name, struct pl_storage *made);
+    void *ctx; /* of both */
+};
+
 struct pl_open_args {
     struct pl_storage *file; /* stays the core's */
     bool writable;           /* repairs that the format wants before writing are made by open */
@@ -123,7 +134,8 @@ struct pl_open_args {
      * driver's. */
     int (*open_file)(const struct pl_open_args *args, const char *name, struct pl_storage **out,
                      struct pl_err *e);
-    void *ctx; /* of open_file */
+    void *ctx;                         /* of open_file */
+    const struct pl_file_maker *maker; /* lives as long as the image; null: none can be made */
 };
 
 /* What is known of a file whose format is not. */

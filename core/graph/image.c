@@ -26,6 +26,28 @@ static int open_named_file(const struct pl_open_args *args, const char *name,
                          args->writable ? PL_READ_WRITE : PL_READ, out, e);
 }
 
+static int create_beside(const struct pl_file_maker *maker, const char *name,
+                         struct pl_storage **out, struct pl_err *e)
+{
+    const struct pl_image *img = maker->ctx;
+
+    return pl_create_named(img->file, name, out, e);
+}
+
+static void remove_beside(const struct pl_file_maker *maker, const char *name,
+                          struct pl_storage *made)
+{
+    const struct pl_image *img = maker->ctx;
+
+    pl_remove_named(img->file, name, made);
+}
+
+/* Whether it has a folder to make files in: not inside a package, nor without a name yet. */
+static bool is_on_host(const struct pl_image *img, const struct pl_file_source *source)
+{
+    return img->file->path && !img->file->device && !source->borrowed && !source->open_file;
+}
+
 static struct pl_opener opener_of(const struct pl_open_options *options)
 {
     return (struct pl_opener){ .allowed = options->allowed_dirs,
@@ -81,8 +103,10 @@ static int open_layer(struct pl_image *img, const struct pl_file_source *source,
         .created = source->created,
         .open_file = open_named_file,
         .ctx = &ctx,
+        .maker = options->writable && is_on_host(img, source) ? &img->maker : NULL,
     };
 
+    img->maker = (struct pl_file_maker){ create_beside, remove_beside, img };
     if (check_abilities(img, options, e) < 0)
         return -1;
     if (img->driver->open(&args, &img->layer, e) < 0) {
