@@ -22,8 +22,8 @@ static struct vmdk_sparse_new sparse_of(const struct vmdk_request *r, uint64_t i
     };
 }
 
-static int fill_extent(struct pl_storage *file, const struct vmdk_request *r, uint64_t index,
-                       struct pl_err *e)
+int vmdk_fill_extent(struct pl_storage *file, const struct vmdk_request *r, uint64_t index,
+                     struct pl_err *e)
 {
     const uint64_t size = vmdk_extent_size(r, index);
     const struct vmdk_sparse_new what = sparse_of(r, index, NULL);
@@ -47,7 +47,7 @@ static int make_extent(const struct pl_create_args *args, const struct vmdk_requ
         return pl_fail(e, PL_E_NOMEM, "no memory for a file name");
     if (args->create_file(args, name, &file, e) < 0)
         return pl_within(e, "extent '%s'", name);
-    result = fill_extent(file, r, index, e);
+    result = vmdk_fill_extent(file, r, index, e);
     if (pl_storage_close(file, result < 0 ? NULL : e) < 0)
         result = -1;
     return result < 0 ? pl_within(e, "extent '%s'", name) : 0;

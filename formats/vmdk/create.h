@@ -44,6 +44,13 @@ char *vmdk_extent_name(const struct vmdk_request *r, const struct pl_storage *fi
 /* Bytes of extent `index`. */
 uint64_t vmdk_extent_size(const struct vmdk_request *r, uint64_t index);
 
+/* What the file of a split disk has at most; VMware's limit. */
+#define VMDK_SPLIT_MAX (2047 * PL_MIB)
+
+/* Makes an empty file extent `index`: its size and its tables.  create.c */
+int vmdk_fill_extent(struct pl_storage *file, const struct vmdk_request *r, uint64_t index,
+                     struct pl_err *e) PL_CHECK;
+
 /* ---- new_descriptor.c ---- */
 /* The text of a new descriptor, malloc'ed.  Random numbers in it differ from call to call, their
  * length does not. */

@@ -293,6 +293,8 @@ int vmdk_open(const struct pl_open_args *args, struct pl_layer *layer, struct pl
     v->file = args->file;
     v->report = args->report;
     v->fresh = args->created;
+    v->maker = args->maker;
+    v->cache_bytes = args->cache_bytes;
     pl_lock_init(&v->cid_lock);
     *layer = (struct pl_layer){ 0 };
     if (open_by_content(v, args, e) < 0) {

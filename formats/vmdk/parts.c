@@ -72,8 +72,8 @@ static int open_file(struct vmdk *v, const struct pl_open_args *args, struct vmd
     return pl_fail(e, PL_E_CORRUPT, "the descriptor names itself as an extent");
 }
 
-static int open_kind(const struct vmdk_line *line, const struct vmdk_extent_args *how,
-                     struct vmdk_extent *out, struct pl_err *e)
+int vmdk_open_kind(const struct vmdk_line *line, const struct vmdk_extent_args *how,
+                   struct vmdk_extent *out, struct pl_err *e)
 {
     switch (line->type) {
     case VMDK_SPARSE:
@@ -96,7 +96,7 @@ static int open_part(struct vmdk *v, const struct pl_open_args *args, struct vmd
     how.writable = args->writable && line->access == VMDK_RW;
     how.size = line->sectors * VMDK_SECTOR;
     how.file = part->extent.file;
-    if (open_kind(line, &how, &opened, e) < 0)
+    if (vmdk_open_kind(line, &how, &opened, e) < 0)
         return -1;
     opened.file = part->extent.file;
     opened.owned = part->extent.owned;

@@ -16,7 +16,6 @@
 /* ESXi makes its deltas with grains of one sector. */
 #define COWD_GRAIN_DEFAULT 512u
 /* What VMware and VirtualBox put in one file of a split disk: less than 2 GiB with its tables. */
-#define SPLIT_MAX (2047 * PL_MIB)
 
 const struct pl_option_help vmdk_create_options[] = {
     { "size", "size", "Virtual disk size" },
@@ -154,7 +153,7 @@ static int plan_extents(struct vmdk_request *r, struct pl_err *e)
 {
     const bool split = r->subformat == VMDK_TWO_GB_FLAT || r->subformat == VMDK_TWO_GB_SPARSE;
 
-    r->extent_size = split ? pl_round_down(SPLIT_MAX, r->grain_size) : r->size;
+    r->extent_size = split ? pl_round_down(VMDK_SPLIT_MAX, r->grain_size) : r->size;
     r->extents = split ? PL_MAX(pl_div_up(r->size, r->extent_size), 1u) : 1;
     if (r->extents <= VMDK_EXTENTS_MAX)
         return 0;

@@ -1,26 +1,18 @@
 /* resize.c - makes a disk larger: its last extent grows, then the descriptor says so.
  *
- * A crash in between leaves an extent with room behind its end, and a new CID.  More extents are
- * not made: files of a split disk grow up to their limit of 2 GiB. */
+ * A crash in between leaves an extent with room behind its end, and a new CID.  What a split disk
+ * needs beyond its last file is split.c's. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "core/base/checked.h"
 #include "core/base/scope.h"
 #include "core/base/text.h"
 #include "formats/vmdk/create.h"
 #include "formats/vmdk/edit.h"
-
-/* What the file of a split disk may have: FAT and others end there. */
-#define SPLIT_LIMIT (2 * PL_GIB)
-
-static bool is_split(const struct vmdk *v)
-{
-    return v->create_type && strncasecmp(v->create_type, "twoGb", 5) == 0;
-}
+#include "formats/vmdk/split.h"
 
 static int check_request(const struct vmdk *v, uint64_t size, struct pl_err *e)
 {
@@ -40,15 +32,6 @@ static int check_request(const struct vmdk *v, uint64_t size, struct pl_err *e)
         return pl_fail(e, PL_E_UNSUPPORTED, "an extent without its descriptor cannot grow");
     if (!vmdk_may_write(v, last) || !last->extent.ops->resize || last->repeated)
         return pl_fail(e, PL_E_UNSUPPORTED, "its last extent cannot grow");
-    if (is_split(v) && size - last->extent.start > SPLIT_LIMIT) {
-        pl_fail(e, PL_E_UNSUPPORTED,
-                "the last file of a split disk cannot grow beyond 2 GiB: this "
-                "one can have up to %" PRIu64 " bytes",
-                last->extent.start + SPLIT_LIMIT);
-        return pl_hint(
-            e, "convert it to one file (-O vmdk), resize that, and convert it back to a split "
-               "disk");
-    }
     return 0;
 }
 
@@ -84,8 +67,8 @@ static void update_geometry(struct vmdk *v)
         pl_warn(v->report, "the geometry still is that of the smaller disk: %s", e.msg);
 }
 
-static int grow(struct vmdk *v, uint64_t size, enum pl_prealloc prealloc, struct vmdk_edit *edit,
-                struct pl_err *e)
+static int grow_last(struct vmdk *v, uint64_t size, enum pl_prealloc prealloc,
+                     struct vmdk_edit *edit, struct pl_err *e)
 {
     struct vmdk_extent *x = &v->parts[v->count - 1].extent;
     const struct vmdk_part *part = &v->parts[v->count - 1];
@@ -101,20 +84,13 @@ static int grow(struct vmdk *v, uint64_t size, enum pl_prealloc prealloc, struct
 }
 
 /* The CID comes first: it is overwritten in place, so that the plan made after it has it. */
-int vmdk_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
-                struct pl_err *e)
+static int grow(struct vmdk *v, uint64_t size, enum pl_prealloc prealloc, struct pl_err *e)
 {
-    struct vmdk *v = state;
     const struct vmdk_part *last = &v->parts[v->count - 1];
     struct vmdk_edit edit;
     char digits[24];
     int result;
 
-    (void)shrink;
-    if (size == v->size)
-        return 0;
-    if (check_request(v, size, e) < 0)
-        return -1;
     snprintf(digits, sizeof digits, "%" PRIu64, (size - last->extent.start) / VMDK_SECTOR);
     if (vmdk_edit_plan(v, v->descriptor.lines[last->line].digits, digits, &edit, e) < 0)
         return -1;
@@ -122,9 +98,24 @@ int vmdk_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preall
     if (vmdk_before_change(v, e) < 0 ||
         vmdk_edit_plan(v, v->descriptor.lines[last->line].digits, digits, &edit, e) < 0)
         return -1;
-    result = grow(v, size, prealloc, &edit, e);
+    result = grow_last(v, size, prealloc, &edit, e);
     vmdk_edit_free(&edit);
-    if (result == 0)
-        update_geometry(v);
     return result;
+}
+
+int vmdk_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
+                struct pl_err *e)
+{
+    struct vmdk *v = state;
+
+    (void)shrink;
+    if (size == v->size)
+        return 0;
+    if (check_request(v, size, e) < 0)
+        return -1;
+    if ((vmdk_split_needed(v, size) ? vmdk_split_grow(v, size, prealloc, e)
+                                    : grow(v, size, prealloc, e)) < 0)
+        return -1;
+    update_geometry(v);
+    return 0;
 }

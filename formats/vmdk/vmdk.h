@@ -42,6 +42,8 @@ struct vmdk_part {
 struct vmdk {
     struct pl_storage *file; /* the core's: the descriptor, the one sparse extent, or both */
     const struct pl_report *report;
+    const struct pl_file_maker *maker; /* null: no files can be made */
+    uint32_t cache_bytes;              /* of each extent; 0: its kind's default */
     struct vmdk_descriptor descriptor; /* text null: there is none */
     uint64_t text_off, text_room;      /* where the text is in `file`; room 0: as long as it is */
     struct vmdk_part *parts;           /* in the order of their addresses */
@@ -75,6 +77,9 @@ const struct vmdk_line *vmdk_line_of(const struct vmdk *v, const struct vmdk_par
 /* Opens the extents of v->descriptor into v->parts, which are as many.  With check_only those that
  * cannot be opened are marked as missing. */
 int vmdk_open_parts(struct vmdk *v, const struct pl_open_args *args, struct pl_err *e) PL_CHECK;
+/* Opens the extent in how->file that the line speaks of, by its kind. */
+int vmdk_open_kind(const struct vmdk_line *line, const struct vmdk_extent_args *how,
+                   struct vmdk_extent *out, struct pl_err *e) PL_CHECK;
 /* Whether the part can be written at all. */
 bool vmdk_may_write(const struct vmdk *v, const struct vmdk_part *part);
 /* Whether the disk can be opened for writing. */
@@ -99,7 +104,8 @@ int vmdk_check(void *state, enum pl_repair repair, const struct pl_report *repor
 int vmdk_info(void *state, struct pl_fact *facts, struct pl_err *e) PL_CHECK;
 /* Bytes that the host keeps for all files of the disk. */
 uint64_t vmdk_disk_usage(void *state);
-/* resize.c: grows the last extent.  Shrinking is PL_E_UNSUPPORTED. */
+/* resize.c: grows the last extent; a split disk gets more files (split.c).  Shrinking is
+ * PL_E_UNSUPPORTED. */
 int vmdk_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
                 struct pl_err *e) PL_CHECK;
 /* measure.c: of all files together. */

@@ -147,8 +147,17 @@ grows() { # SUBFORMAT
 for kind in "${flat_kinds[@]}"; do
     it "a disk grows: $kind" grows "$kind"
 done
-it "a split disk grows up to 2 GiB a file" \
-    refused 'can have up to' "$PLATTER" resize our-twoGbMaxExtentFlat.vmdk 3G
+a_file_in_the_way() {
+    : >our-twoGbMaxExtentFlat-f002.vmdk
+    cp our-twoGbMaxExtentFlat.vmdk before.txt
+    refused "our-twoGbMaxExtentFlat-f002.vmdk.*exist" \
+        "$PLATTER" resize our-twoGbMaxExtentFlat.vmdk 3G
+    diff <(grep -v -e ^CID= -e longContentID before.txt) \
+        <(grep -v -e ^CID= -e longContentID our-twoGbMaxExtentFlat.vmdk) || bad "it changed"
+    must qemu-img compare -F raw our-twoGbMaxExtentFlat.vmdk in20.raw
+    rm our-twoGbMaxExtentFlat-f002.vmdk
+}
+it "a file that is in the way of a split disk's next one is kept" a_file_in_the_way
 
 cid_changes() {
     local before after

@@ -136,6 +136,46 @@ for kind in monolithicSparse twoGbMaxExtentSparse vmfs vmfsSparse; do
     it "we change what we made: $kind" ours_in_place "$kind"
 done
 
+# ---- split disks that need more files ----
+more_files() { # KIND LETTER
+    rm -f split*.vmdk split.raw
+    must "$PLATTER" create -q -f vmdk -o "subformat=$1" split.vmdk 1G &&
+        must "$PLATTER" convert -n -O vmdk in.raw split.vmdk || return
+    chmod 640 split.vmdk
+    must "$PLATTER" resize -q split.vmdk 5G || return
+    is "split-${2}001.vmdk split-${2}002.vmdk split-${2}003.vmdk split.vmdk " \
+        "$(printf '%s ' split*.vmdk)"
+    is "640 640 640" "$(stat -c %a split.vmdk split-"$2"00[23].vmdk | tr '\n' ' ' | sed 's/ $//')"
+    must qemu-img info --output=json split.vmdk &&
+        json_is '."format-specific".data.extents | length == 3' run.out || bad "not 3 extents"
+    cp --sparse=always in.raw split.raw && truncate -s 5G split.raw
+    must qemu-img compare -q -F raw split.vmdk split.raw
+    # over the border of the first two files, and into the third
+    local at
+    for at in 2146402304 4900M; do
+        must qemu-io -f vmdk -c "write -P 7 $at 64k" split.vmdk
+        must qemu-io -f raw -c "write -P 7 $at 64k" split.raw
+    done
+    must "$PLATTER" compare -q split.vmdk split.raw
+    must "$PLATTER" check -q split.vmdk
+    must "$PLATTER" resize -q split.vmdk 7G && truncate -s 7G split.raw
+    must qemu-img compare -q -F raw split.vmdk split.raw
+    rm -f split*.vmdk split.raw
+}
+it "a split disk gets more files: sparse" more_files twoGbMaxExtentSparse s
+it "a split disk gets more files: flat" more_files twoGbMaxExtentFlat f
+no_room_for_a_file() {
+    mkdir -p narrow && (cd narrow && must "$PLATTER" create -q -f vmdk \
+        -o subformat=twoGbMaxExtentFlat d.vmdk 1G) || return
+    mkdir narrow/d-f003.vmdk
+    refused 'd-f003.vmdk' "$PLATTER" resize narrow/d.vmdk 7G
+    is_absent narrow/d-f002.vmdk
+    must qemu-img info narrow/d.vmdk && says "$(<run.out)" 1073741824
+    is 1073741824 "$(stat -c %s narrow/d-f001.vmdk)"
+    must "$PLATTER" check -q narrow/d.vmdk
+}
+it "a split disk that cannot have all its files keeps those it has" no_room_for_a_file
+
 # ---- chains ----
 child() { # CHILD PARENT KIND
     must "$PLATTER" create -q -f vmdk -o "subformat=$3" -b "$2" -F vmdk "$1"

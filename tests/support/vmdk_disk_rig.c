@@ -86,12 +86,38 @@ static int open_file(const struct pl_open_args *args, const char *name, struct p
     return 0;
 }
 
+static int make_file(const struct pl_file_maker *maker, const char *name, struct pl_storage **out,
+                     struct pl_err *e)
+{
+    struct vmdk_rig *rig = maker->ctx;
+
+    if (rig->creates_left && --rig->creates_left == 0)
+        return pl_fail(e, PL_E_NO_SPACE, "%s: no room", name);
+    if (vmdk_rig_file(rig, name))
+        return pl_fail(e, PL_E_EXISTS, "%s: File exists", name);
+    return pl_alias_storage(vmdk_rig_add(rig, name, 0), out, e);
+}
+
+static void remove_file(const struct pl_file_maker *maker, const char *name,
+                        struct pl_storage *made)
+{
+    struct vmdk_rig *rig = maker->ctx;
+
+    for (unsigned i = 0; i < rig->count; i++)
+        if (strcmp(rig->file[i].name, name) == 0) {
+            assert_true(made->writable);
+            rig->file[i].name[0] = '\0'; /* the storage is closed with the others */
+        }
+}
+
 int vmdk_rig_open(struct vmdk_rig *rig, struct pl_open_args how, struct pl_err *e)
 {
     how.file = rig->file[0].st;
     how.report = &rig->report;
     how.open_file = open_file;
     how.ctx = rig;
+    rig->maker = (struct pl_file_maker){ make_file, remove_file, rig };
+    how.maker = how.writable && !rig->keeps_files ? &rig->maker : NULL;
     rig->opened = 0;
     if (pl_vmdk.open(&how, &rig->layer, e) == 0)
         return 0;

@@ -15,6 +15,9 @@ struct vmdk_rig {
     unsigned count;
     struct pl_report report;
     struct pl_layer layer; /* while open */
+    struct pl_file_maker maker;
+    bool keeps_files;      /* the disk cannot make more of them */
+    unsigned creates_left; /* not 0: making one fails when that many were made, less one */
     unsigned opened;       /* files that were opened by name ... */
     char refused[64];      /* ... and the last name that is not there */
 };

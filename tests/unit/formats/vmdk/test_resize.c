@@ -150,7 +150,9 @@ static const struct refused_row {
     { "RW 8 FLAT \"a\" 0\nRW 1 ZERO\n", 50 * 512, PL_E_UNSUPPORTED, "last extent cannot grow" },
     { "RW 4 FLAT \"a\" 4\nRW 4 FLAT \"a\" 0\n", 50 * 512, PL_E_UNSUPPORTED, "last extent" },
     { "createType=\"twoGbMaxExtentFlat\"\nRW 8 FLAT \"a\" 0\nRW 8 FLAT \"b\" 0\n",
-      8 * 512 + 2 * PL_GIB + 512, PL_E_UNSUPPORTED, "can have up to 2147487744 bytes" },
+      8 * 512 + 2 * PL_GIB, PL_E_UNSUPPORTED,
+      "up to 2146439168 bytes in the files it has, and the "
+      "name of the last one has no number" },
 };
 
 static void what_cannot_be_is_refused(void **state)
