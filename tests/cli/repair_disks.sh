@@ -111,12 +111,14 @@ done
 only_one_writes() { # FORMAT
     local image=image."$1" command
     must "$PLATTER" convert -f raw -O "$1" disk.raw "$image" || return
-    "$PLATTER" convert -n -r 100k -f raw -O "$1" disk.raw "$image" >/dev/null 2>&1 &
+    "$PLATTER" convert -n -r 10k -f raw -O "$1" disk.raw "$image" >/dev/null 2>&1 &
     local writer=$!
-    for _ in {1..100}; do
-        "$PLATTER" info "$image" >/dev/null 2>&1 || break
+    # not by asking platter, which would hold a lock of its own just when the writer wants one
+    for _ in {1..200}; do
+        readlink /proc/"$writer"/fd/* 2>/dev/null | grep -q "/$image\$" && break
         sleep 0.05
     done
+    sleep 0.2
     while read -ra command; do
         refused "in use by process $writer" "$PLATTER" "${command[@]}"
     done <<COMMANDS
