@@ -79,6 +79,13 @@ static struct slack slack_of(const char *text, size_t at, size_t end)
     return (struct slack){ 0 };
 }
 
+/* Whether a text that was known by its title still is: any of its first comments could be that. */
+static bool is_recognised(const struct vmdk *v, const struct vmdk_edit *edit)
+{
+    return !vmdk_descriptor_probe((const uint8_t *)v->descriptor.text, v->descriptor.len) ||
+           vmdk_descriptor_probe((const uint8_t *)edit->text, edit->len);
+}
+
 /* Tries one place that could give `want` bytes; keeps the edit that changes the fewest. */
 static int try_slack(const struct vmdk *v, struct vmdk_piece piece, const char *value,
                      struct slack cut, struct vmdk_edit *best, struct pl_err *e)
@@ -87,7 +94,8 @@ static int try_slack(const struct vmdk *v, struct vmdk_piece piece, const char *
 
     if (splice(&v->descriptor, piece, value, cut, &edit, e) < 0)
         return -1;
-    if (!is_atomic(v, &edit) || (best->text && best->to - best->from <= edit.to - edit.from)) {
+    if (!is_atomic(v, &edit) || !is_recognised(v, &edit) ||
+        (best->text && best->to - best->from <= edit.to - edit.from)) {
         free(edit.text);
         return 0;
     }
