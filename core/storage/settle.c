@@ -7,6 +7,7 @@
 #include "core/base/checked.h"
 
 #define PAGE 4096
+#define BLOCK (UINT64_C(1) << 20)
 
 void pl_settle_init(struct pl_settle *settle)
 {
@@ -71,13 +72,25 @@ static void finish(struct pl_settle *settle, int fd, const struct pl_settle_rang
     posix_fadvise(fd, (off_t)from, len, POSIX_FADV_DONTNEED);
 }
 
+/* Starts the writing of the blocks that end in the range: of whole blocks, because a page that two
+ * short ranges share would be written twice, and many short requests keep a disk from its speed.
+ * What is left of a block goes with the range behind it, or when its own range is finished. */
+static void start(struct pl_settle *settle, int fd, uint64_t off, uint64_t len)
+{
+    const uint64_t from = pl_round_down(off, BLOCK), to = pl_round_down(off + len, BLOCK);
+
+    if (to > from)
+        remember(settle,
+                 sync_file_range(fd, (off_t)from, (off_t)(to - from), SYNC_FILE_RANGE_WRITE));
+}
+
 void pl_settle(struct pl_settle *settle, int fd, uint64_t off, uint64_t len)
 {
     struct pl_settle_range old;
 
     if (!pl_inside(off, len, PL_OFFSET_MAX - PAGE))
         return;
-    remember(settle, sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WRITE));
+    start(settle, fd, off, len);
     do {
         while (pop(settle, &old))
             finish(settle, fd, &old);
