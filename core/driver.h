@@ -93,13 +93,19 @@ struct pl_layer {
     bool sparse_new;       /* what was never written reads as zeros (or falls to the parent) */
 };
 
+/* What a file says of its parent. */
+struct pl_parent_ref {
+    const char *name;     /* null: it has none */
+    const char *format;   /* null: not said */
+    const char *identity; /* the parent's layer.identity; null: not known */
+};
+
 struct pl_create_args {
-    struct pl_storage *file;                 /* empty, or a device; stays the core's */
-    uint64_t size;                           /* virtual size in bytes */
-    const char *parent_name, *parent_format; /* null: none */
-    const char *parent_identity;             /* the parent's layer.identity; null: not known */
-    const struct pl_options *options;        /* -o; unknown keys are the core's to refuse */
-    bool reproducible;                       /* identifiers and times derived, not random */
+    struct pl_storage *file;          /* empty, or a device; stays the core's */
+    uint64_t size;                    /* virtual size in bytes */
+    struct pl_parent_ref parent;      /* its name null: none */
+    const struct pl_options *options; /* -o; unknown keys are the core's to refuse */
+    bool reproducible;                /* identifiers and times derived, not random */
     const struct pl_report *report;
     /* Makes a further file (a data file) that this one names; the storage is the driver's to close.
      */
@@ -123,8 +129,10 @@ struct pl_open_args {
     struct pl_storage *file; /* stays the core's */
     bool writable;           /* repairs that the format wants before writing are made by open */
     bool check_only;         /* for `check`: tolerate what repair can mend (dirty, corrupt bits) */
-    const char *snapshot;    /* open this internal snapshot (id or name) read-only instead; null */
-    uint32_t cache_bytes;    /* the most memory for cached tables; 0: the driver's default */
+    bool keeps_content;   /* what is written leaves the disk as it reads, or no child can tell: the
+                           identity that children know the file by stays */
+    const char *snapshot; /* open this internal snapshot (id or name) read-only instead; null */
+    uint32_t cache_bytes; /* the most memory for cached tables; 0: the driver's default */
     const struct pl_report *report; /* warnings; may be null */
     /* The driver's create made the file a moment ago, with these arguments, and it is opened for
      * its one writer: what cannot be read back (a stream) is known from them.  null: any other
@@ -186,6 +194,9 @@ struct pl_driver {
     /* Gives room back; the range then reads as zeros (never as the parent's data).  May skip parts.
      */
     int (*discard)(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+    /* The layer says nothing any more of a granule aligned range (the disk's end excepted): it
+     * falls through to the parent, and its room is free.  null: not possible here. */
+    int (*forget)(void *state, uint64_t at, uint64_t len, struct pl_err *e);
     int (*flush)(void *state, struct pl_err *e);
     /* The last flush of an image that is being closed is over: marks the file as closed properly.
      * null: the format has no such mark. */
@@ -203,6 +214,15 @@ struct pl_driver {
     /* Makes the file shorter by moving what lies behind free room into it; the disk's content
      * stays, at every instant.  *freed: the bytes that the file lost. */
     int (*compact)(void *state, const struct pl_report *report, uint64_t *freed, struct pl_err *e);
+    /* The file names another parent from now on, or none; no guest address changes its place.  On
+     * stable storage when it returns; at every instant the file names the old one or the new one.
+     * What the layer says nothing of must read the same below both: the core saw to it, or the user
+     * answers for it.  The core updates the texts of the layer. */
+    int (*set_parent)(void *state, const struct pl_parent_ref *parent, struct pl_err *e);
+    /* Changes options of the format in place.  `options` has keys of amend_options alone. */
+    int (*amend)(void *state, const struct pl_options *options, const struct pl_report *report,
+                 struct pl_err *e);
+    const struct pl_option_help *amend_options; /* what amend takes; ends with a row of nulls */
     int (*check)(void *state, enum pl_repair repair, const struct pl_report *report,
                  struct pl_check_result *result, struct pl_err *e);
     /* Bytes a new image of `size` with `data_bytes` (whole clusters) of data would take. */
@@ -213,6 +233,14 @@ struct pl_driver {
     /* Internal snapshots, oldest first; *list is malloc'ed, texts inside one block: see
      * pl_snapshots. */
     int (*snapshots)(void *state, struct pl_snapshot **list, size_t *count, struct pl_err *e);
+    /* The disk's state is kept under a name; of `facts` all but the id count.  PL_E_EXISTS.  Each
+     * of the four is on stable storage when it returns and leaves the old or the new state at
+     * every instant, with at most leaked space. */
+    int (*snapshot_create)(void *state, const struct pl_snapshot *facts, struct pl_err *e);
+    /* The disk reads as the snapshot, by id or name, does; *size is its size from now on. */
+    int (*snapshot_apply)(void *state, const char *name, uint64_t *size, struct pl_err *e);
+    int (*snapshot_delete)(void *state, const char *name, struct pl_err *e);
+    int (*snapshot_rename)(void *state, const char *name, const char *new_name, struct pl_err *e);
     /* Bytes that the host keeps for all files of the image.  null: those of its one file. */
     uint64_t (*disk_usage)(void *state);
     /* Flags of the opened file for `info`. */
@@ -225,6 +253,7 @@ struct pl_driver {
     int (*bitmap_load)(void *state, const char *name, uint8_t *bits, size_t len, struct pl_err *e);
     int (*bitmap_store)(void *state, const struct pl_bitmap *bitmap, const uint8_t *bits,
                         size_t len, struct pl_err *e);
+    int (*bitmap_remove)(void *state, const char *name, struct pl_err *e);
 };
 
 /* The formats, in the order in which they are probed; null-terminated.  formats/registry.c */

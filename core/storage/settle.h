@@ -1,9 +1,9 @@
 /* settle.h - bounds what a long write leaves in the page cache.
  *
  * Ranges that will not be read again soon are handed to pl_settle.  The kernel starts to write
- * them at once, by whole MiB; a range that PL_SETTLE_LAG bytes of others have followed is waited for
- * and dropped from the cache.  So a convert keeps a few dozen MiB there, whatever the image's size,
- * and neither pushes out what other programs use nor is killed in a small memory group.
+ * them at once, by whole MiB; a range that PL_SETTLE_LAG bytes of others have followed is waited
+ * for and dropped from the cache.  So a convert keeps a few dozen MiB there, whatever the image's
+ * size, and neither pushes out what other programs use nor is killed in a small memory group.
  *
  * Threads: any number. */
 #ifndef PL_CORE_STORAGE_SETTLE_H

@@ -158,8 +158,8 @@ static int fill(struct qcow2 *q, const struct pl_create_args *args, const struct
         .compression_type = r->compression_type,
     };
     set_features(&q->header, r);
-    if (copy_text(args->parent_name, &q->parent_name, e) < 0 ||
-        copy_text(args->parent_name ? args->parent_format : NULL, &q->parent_format, e) < 0 ||
+    if (copy_text(args->parent.name, &q->parent_name, e) < 0 ||
+        copy_text(args->parent.name ? args->parent.format : NULL, &q->parent_format, e) < 0 ||
         copy_text(r->data_file, &q->data_file_name, e) < 0)
         return -1;
     if (r->version == 3 && qcow2_set_feature_names(q, e) < 0)
@@ -229,7 +229,7 @@ int qcow2_create(const struct pl_create_args *args, struct pl_err *e)
         return pl_fail(e, PL_E_UNSUPPORTED, "a qcow2 image cannot be written to a pipe");
     if (args->size > PL_OFFSET_MAX - QCOW2_SECTOR)
         return pl_fail(e, PL_E_LIMIT, "a disk of %" PRIu64 " bytes is too big", args->size);
-    if (qcow2_read_request(args->options, args->parent_name, &request, e) < 0)
+    if (qcow2_read_request(args->options, args->parent.name, &request, e) < 0)
         return -1;
     q = calloc(1, sizeof *q);
     if (!q)

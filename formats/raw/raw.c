@@ -132,7 +132,7 @@ static int raw_create(const struct pl_create_args *args, struct pl_err *e)
     enum pl_prealloc how;
     bool nocow;
 
-    if (args->parent_name)
+    if (args->parent.name)
         return pl_fail(e, PL_E_UNSUPPORTED, "a raw image cannot have a backing file");
     if (read_prealloc(args->options, &how, e) < 0 ||
         pl_options_bool(args->options, "nocow", &nocow, e) < 0)

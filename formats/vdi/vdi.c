@@ -61,9 +61,9 @@ static int set_identity(const struct vdi_header *h, struct pl_layer *layer, stru
 static int set_parent_name(const struct pl_create_args *created, struct pl_layer *layer,
                            struct pl_err *e)
 {
-    if (!created || !created->parent_name)
+    if (!created || !created->parent.name)
         return 0;
-    layer->parent_name = strdup(created->parent_name);
+    layer->parent_name = strdup(created->parent.name);
     return layer->parent_name ? 0 : pl_fail(e, PL_E_NOMEM, "no memory for its parent's name");
 }
 

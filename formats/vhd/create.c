@@ -148,8 +148,8 @@ static void set_unique_id(const struct pl_create_args *args, struct vhd_footer *
 
     if (args->reproducible) {
         vhd_encode_footer(footer, raw);
-        if (args->parent_identity)
-            strncpy((char *)raw + VHD_FOOTER_BYTES, args->parent_identity, 255);
+        if (args->parent.identity)
+            strncpy((char *)raw + VHD_FOOTER_BYTES, args->parent.identity, 255);
         pl_uuid_from_name(&uuid, raw, sizeof raw);
     } else {
         pl_uuid_random(&uuid);
@@ -169,7 +169,7 @@ void vhd_new_footer(const struct pl_create_args *args, const struct vhd_request 
         .original_size = r->size,
         .current_size = r->size,
         .disk_type = r->fixed            ? VHD_FIXED
-                     : args->parent_name ? VHD_DIFFERENCING
+                     : args->parent.name ? VHD_DIFFERENCING
                                          : VHD_DYNAMIC,
     };
     memcpy(footer->cookie, VHD_COOKIE, 8);
@@ -196,18 +196,18 @@ static const char *word(const char *identity, const char *key)
 static int set_parent(const struct pl_create_args *args, struct vhd_header *header,
                       struct pl_err *e)
 {
-    const char *id = word(args->parent_identity, "uuid:");
-    const char *stamp = word(args->parent_identity, "time:");
+    const char *id = word(args->parent.identity, "uuid:");
+    const char *stamp = word(args->parent.identity, "time:");
     char text[PL_UUID_TEXT] = "";
     struct pl_uuid uuid;
 
-    if (args->parent_format && strcmp(args->parent_format, "vhd") != 0 &&
-        strcmp(args->parent_format, "vpc") != 0)
+    if (args->parent.format && strcmp(args->parent.format, "vhd") != 0 &&
+        strcmp(args->parent.format, "vpc") != 0)
         return pl_fail(e, PL_E_UNSUPPORTED, "the backing file is %s; that of a VHD must be a VHD",
-                       args->parent_format);
+                       args->parent.format);
     if (!id) {
         pl_fail(e, PL_E_INVALID, "the unique id of its backing file '%s' is not known",
-                args->parent_name);
+                args->parent.name);
         return pl_hint(e, "the backing file must exist and be a VHD");
     }
     strncpy(text, id, sizeof text - 1);
@@ -281,9 +281,9 @@ static int write_header(const struct pl_create_args *args, struct vhd_header *he
     uint8_t raw[VHD_HEADER_BYTES] = { 0 }, *entry = raw + VHD_LOCATORS_AT;
     int result = 0;
 
-    if (args->parent_name) {
+    if (args->parent.name) {
         if (set_parent(args, header, e) < 0 ||
-            vhd_encode_parent_name(args->parent_name, header, names, e) < 0)
+            vhd_encode_parent_name(args->parent.name, header, names, e) < 0)
             return -1;
         for (unsigned i = 0; result == 0 && i < 2; i++)
             result = write_locator(args->file, &names[i], entry + i * VHD_LOCATOR_BYTES, end, e);
@@ -325,7 +325,7 @@ int vhd_create(const struct pl_create_args *args, struct pl_err *e)
     struct vhd_request request;
     struct vhd_footer footer;
 
-    if (vhd_read_request(args->options, args->size, args->parent_name, &request, e) < 0)
+    if (vhd_read_request(args->options, args->size, args->parent.name, &request, e) < 0)
         return -1;
     if (args->file->device)
         return pl_fail(e, PL_E_UNSUPPORTED, "a VHD image cannot be put on a block device");

@@ -40,7 +40,7 @@ static void make_guid(const struct creation *c, const char *what, uint8_t *raw)
     if (c->args->reproducible) {
         len = snprintf(name, sizeof name, "vhdx %s %" PRIu64 " %" PRIu64 " %" PRIu32 " %d %.60s",
                        what, r->size, r->block_size, r->sector_size, r->fixed,
-                       c->args->parent_identity ? c->args->parent_identity : "");
+                       c->args->parent.identity ? c->args->parent.identity : "");
         pl_uuid_from_name(&uuid, name, (size_t)len);
     } else {
         pl_uuid_random(&uuid);
@@ -222,26 +222,26 @@ static int make_room(const struct creation *c, struct pl_err *e)
 /* The identity of the parent, "uuid:..." among its words. */
 static int make_locator(struct creation *c, struct pl_err *e)
 {
-    const char *identity = c->args->parent_identity;
+    const char *identity = c->args->parent.identity;
     const char *found = identity ? strstr(identity, "uuid:") : NULL;
     char text[PL_UUID_TEXT] = "";
     struct pl_uuid linkage;
 
-    if (c->args->parent_format && strcmp(c->args->parent_format, "vhdx") != 0) {
+    if (c->args->parent.format && strcmp(c->args->parent.format, "vhdx") != 0) {
         pl_fail(e, PL_E_UNSUPPORTED, "the parent of a VHDX image cannot be of the format %s",
-                c->args->parent_format);
+                c->args->parent.format);
         return pl_hint(e, "convert the parent to vhdx first");
     }
     if (!found) {
         pl_fail(e, PL_E_INVALID, "the identity of the parent '%s' is not known",
-                c->args->parent_name);
+                c->args->parent.name);
         return pl_hint(e, "a VHDX image names its parent by the identifier that it has: the parent "
                           "must be there");
     }
     snprintf(text, sizeof text, "%.36s", found + 5);
     if (pl_uuid_parse(text, &linkage, e) < 0)
         return -1;
-    return vhdx_make_locator(c->args->parent_name, &linkage, &c->locator, &c->locator_len, e);
+    return vhdx_make_locator(c->args->parent.name, &linkage, &c->locator, &c->locator_len, e);
 }
 
 /* The file identifier last: until then the file is no image. */
@@ -266,7 +266,7 @@ int vhdx_create(const struct pl_create_args *args, struct pl_err *e)
     if (args->file->device)
         return pl_fail(e, PL_E_UNSUPPORTED,
                        "a VHDX image grows: a block device cannot hold a new one");
-    if (vhdx_read_request(args->options, args->size, args->parent_name, &c.request, e) < 0 ||
+    if (vhdx_read_request(args->options, args->size, args->parent.name, &c.request, e) < 0 ||
         vhdx_plan(&c.request, &c.v, &c.data, e) < 0)
         return -1;
     if (c.request.has_parent && make_locator(&c, e) < 0)

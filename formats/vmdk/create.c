@@ -87,7 +87,7 @@ int vmdk_create(const struct pl_create_args *args, struct pl_err *e)
     struct vmdk_request r;
     struct vmdk_sparse_new what;
 
-    if (vmdk_read_request(args->options, args->size, args->parent_name, &r, e) < 0 ||
+    if (vmdk_read_request(args->options, args->size, args->parent.name, &r, e) < 0 ||
         vmdk_new_descriptor(&r, args, &text, e) < 0)
         return -1;
     if (!vmdk_is_embedded(r.subformat))
@@ -110,7 +110,7 @@ int vmdk_describe_stream(const struct pl_create_args *args, struct vmdk_sparse_n
 {
     struct vmdk_request r;
 
-    if (vmdk_read_request(args->options, args->size, args->parent_name, &r, e) < 0 ||
+    if (vmdk_read_request(args->options, args->size, args->parent.name, &r, e) < 0 ||
         vmdk_new_descriptor(&r, args, text, e) < 0)
         return -1;
     *what = sparse_of(&r, 0, *text);

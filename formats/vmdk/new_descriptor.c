@@ -47,7 +47,7 @@ static char *request_text(const struct vmdk_request *r, const struct pl_create_a
 
     return asprintf(&text, "vmdk %" PRIu64 " %d %" PRIu64 " %d %s %s %s %s", r->size,
                     (int)r->subformat, r->grain_size, r->zeroed_grain, r->adapter, r->hw_version,
-                    r->tools_version, args->parent_identity ? args->parent_identity : "") < 0
+                    r->tools_version, args->parent.identity ? args->parent.identity : "") < 0
                ? NULL
                : text;
 }
@@ -95,18 +95,18 @@ static int read_parent(const struct pl_create_args *args, struct identity *id, s
     char cid[9];
 
     id->parent_cid = VMDK_CID_NONE;
-    if (!args->parent_name)
+    if (!args->parent.name)
         return 0;
-    if (args->parent_format && strcmp(args->parent_format, "vmdk") != 0)
+    if (args->parent.format && strcmp(args->parent.format, "vmdk") != 0)
         return pl_fail(e, PL_E_INVALID, "the backing file must be a vmdk image, not %s",
-                       args->parent_format);
-    if (!find_word(args->parent_identity, "cid:", cid, sizeof cid)) {
+                       args->parent.format);
+    if (!find_word(args->parent.identity, "cid:", cid, sizeof cid)) {
         pl_fail(e, PL_E_INVALID, "backing file '%s': it has no CID to know it by",
-                args->parent_name);
+                args->parent.name);
         return pl_hint(e, "it must exist and be a vmdk disk with a descriptor");
     }
     id->parent_cid = (uint32_t)strtoul(cid, NULL, 16);
-    if (!find_word(args->parent_identity, "uuid:", id->parent_uuid, sizeof id->parent_uuid))
+    if (!find_word(args->parent.identity, "uuid:", id->parent_uuid, sizeof id->parent_uuid))
         id->parent_uuid[0] = '\0';
     return 0;
 }
@@ -149,8 +149,8 @@ static void put_head(FILE *out, const struct vmdk_request *r, const struct pl_cr
             "parentCID=%08" PRIx32 "\n"
             "createType=\"%s\"\n",
             id->cid, id->parent_cid, create_type(r->subformat));
-    if (args->parent_name)
-        fprintf(out, "parentFileNameHint=\"%s\"\n", args->parent_name);
+    if (args->parent.name)
+        fprintf(out, "parentFileNameHint=\"%s\"\n", args->parent.name);
 }
 
 static int put_extents(FILE *out, const struct vmdk_request *r, const struct pl_storage *file,
@@ -214,7 +214,7 @@ int vmdk_new_descriptor(const struct vmdk_request *r, const struct pl_create_arg
     int result;
 
     if (choose_identity(r, args, &id, e) < 0 || read_parent(args, &id, e) < 0 ||
-        (args->parent_name && check_name(args->parent_name, e) < 0))
+        (args->parent.name && check_name(args->parent.name, e) < 0))
         return -1;
     *text = NULL;
     out = open_memstream(text, &len);

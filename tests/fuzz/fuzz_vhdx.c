@@ -50,8 +50,8 @@ static struct pl_storage *make_image(uint8_t choice)
     struct pl_create_args args = {
         .size = DISK,
         .options = options,
-        .parent_name = kind->parent ? "parent" : NULL,
-        .parent_identity = kind->parent,
+        .parent.name = kind->parent ? "parent" : NULL,
+        .parent.identity = kind->parent,
     };
 
     if (!options || pl_options_set(options, kind->option, kind->value, NULL) < 0 ||

@@ -53,8 +53,8 @@ static inline struct pl_storage *new_image(const struct pl_driver *driver, const
     const struct pl_create_args args = { .file = memory(),
                                          .size = size,
                                          .options = options,
-                                         .parent_name = parent,
-                                         .parent_format = parent ? "raw" : NULL };
+                                         .parent.name = parent,
+                                         .parent.format = parent ? "raw" : NULL };
 
     OK(driver->create(&args, &e));
     pl_options_free(options);

@@ -63,9 +63,9 @@ int rig_create(struct rig *rig, const char *options, uint64_t size, struct pl_er
     struct pl_create_args args = {
         .file = rig->st,
         .size = size,
-        .parent_name = rig->parent ? "parent" : NULL,
-        .parent_format = rig->parent ? rig->parent_format : NULL,
-        .parent_identity = rig->parent ? rig->parent_identity : NULL,
+        .parent.name = rig->parent ? "parent" : NULL,
+        .parent.format = rig->parent ? rig->parent_format : NULL,
+        .parent.identity = rig->parent ? rig->parent_identity : NULL,
         .options = list,
         .report = rig->report,
         .create_file = make_data_file,

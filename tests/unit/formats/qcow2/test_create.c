@@ -32,8 +32,8 @@ static int create(struct pl_storage *st, const char *text, uint64_t size, const 
     const struct pl_create_args args = { .file = st,
                                          .size = size,
                                          .options = options,
-                                         .parent_name = parent,
-                                         .parent_format = "raw",
+                                         .parent.name = parent,
+                                         .parent.format = "raw",
                                          .create_file = make_data_file };
     int result = pl_qcow2.create(&args, e);
 

@@ -29,7 +29,7 @@ static int create(struct pl_storage *st, const char *text, uint64_t size, const 
 {
     struct pl_options *options = options_of(text);
     const struct pl_create_args args = {
-        .file = st, .size = size, .options = options, .parent_name = parent
+        .file = st, .size = size, .options = options, .parent.name = parent
     };
     const int result = pl_raw.create(&args, e);
 

@@ -193,14 +193,14 @@ static void an_absolute_name_has_no_relative_locator(void **state)
 static void names_that_do_not_come_back_are_refused(void **state)
 {
     static const char *const names[] = { "back\\slash.vhd", "\xff.vhd" };
-    const struct pl_create_args args = { .size = 1 << 20, .parent_identity = PARENT_ID };
+    const struct pl_create_args args = { .size = 1 << 20, .parent.identity = PARENT_ID };
 
     (void)state;
     for (size_t i = 0; i < PL_COUNT(names); i++) {
         struct pl_create_args named = args;
 
         named.file = memory();
-        named.parent_name = names[i];
+        named.parent.name = names[i];
         FAILS(PL_E_UNSUPPORTED, "cannot hold the name", pl_vhd.create(&named, &e));
         pl_storage_close(named.file, NULL);
     }
@@ -208,16 +208,16 @@ static void names_that_do_not_come_back_are_refused(void **state)
 
 static void the_parent_must_be_known(void **state)
 {
-    struct pl_create_args args = { .file = memory(), .size = 1 << 20, .parent_name = "a.vhd" };
+    struct pl_create_args args = { .file = memory(), .size = 1 << 20, .parent.name = "a.vhd" };
 
     (void)state;
     FAILS(PL_E_INVALID, "unique id", pl_vhd.create(&args, &e));
-    args.parent_identity = "cid:01234567 time:5";
+    args.parent.identity = "cid:01234567 time:5";
     FAILS(PL_E_INVALID, "unique id", pl_vhd.create(&args, &e));
-    args.parent_identity = "uuid:nonsense";
+    args.parent.identity = "uuid:nonsense";
     FAILS(PL_E_INVALID, "not a UUID", pl_vhd.create(&args, &e));
-    args.parent_identity = PARENT_ID;
-    args.parent_format = "qcow2";
+    args.parent.identity = PARENT_ID;
+    args.parent.format = "qcow2";
     FAILS(PL_E_UNSUPPORTED, "must be a VHD", pl_vhd.create(&args, &e));
     pl_storage_close(args.file, NULL);
 }

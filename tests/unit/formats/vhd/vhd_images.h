@@ -20,9 +20,9 @@ static inline struct pl_storage *new_vhd(const char *text, uint64_t size, const 
     const struct pl_create_args args = { .file = memory(),
                                          .size = size,
                                          .options = options,
-                                         .parent_name = parent,
-                                         .parent_format = parent ? "vhd" : NULL,
-                                         .parent_identity = parent ? PARENT_ID " time:5" : NULL };
+                                         .parent.name = parent,
+                                         .parent.format = parent ? "vhd" : NULL,
+                                         .parent.identity = parent ? PARENT_ID " time:5" : NULL };
 
     OK(pl_vhd.create(&args, &e));
     pl_options_free(options);

@@ -174,11 +174,11 @@ static void check_refusal(void **state)
 static void a_parent_of_another_format_is_refused(void **state)
 {
     const struct pl_create_args raw = {
-        .file = memory(), .size = PL_MIB, .parent_name = "a.raw", .parent_format = "raw"
+        .file = memory(), .size = PL_MIB, .parent.name = "a.raw", .parent.format = "raw"
     };
     const struct pl_create_args unknown = { .file = raw.file,
                                             .size = PL_MIB,
-                                            .parent_name = "a.vhdx" };
+                                            .parent.name = "a.vhdx" };
 
     (void)state;
     FAILS(PL_E_UNSUPPORTED, "format raw", pl_vhdx.create(&raw, &e));

@@ -233,9 +233,9 @@ static void children_name_their_parent(void **state)
         const struct parent_row *row = &parent_rows[i];
         const struct pl_create_args args = { .file = memory(),
                                              .options = options,
-                                             .parent_name = "p.vmdk",
-                                             .parent_format = row->format,
-                                             .parent_identity = row->identity };
+                                             .parent.name = "p.vmdk",
+                                             .parent.format = row->format,
+                                             .parent.identity = row->identity };
         struct vmdk_request r;
         char *text;
 
