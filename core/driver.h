@@ -93,13 +93,6 @@ struct pl_layer {
     bool sparse_new;       /* what was never written reads as zeros (or falls to the parent) */
 };
 
-/* What a file says of its parent. */
-struct pl_parent_ref {
-    const char *name;     /* null: it has none */
-    const char *format;   /* null: not said */
-    const char *identity; /* the parent's layer.identity; null: not known */
-};
-
 struct pl_create_args {
     struct pl_storage *file;          /* empty, or a device; stays the core's */
     uint64_t size;                    /* virtual size in bytes */

@@ -27,6 +27,13 @@ struct pl_bitmap {
     bool enabled;         /* tracks writes ("auto") */
 };
 
+/* What a file says of its parent. */
+struct pl_parent_ref {
+    const char *name;     /* null: it has none */
+    const char *format;   /* null: not said */
+    const char *identity; /* the words that the parent is known by; null: not known */
+};
+
 struct pl_image_flags {
     bool encrypted, dirty, corrupt, compressed;
 };

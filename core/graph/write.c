@@ -211,21 +211,40 @@ int pl_zero(struct pl_image *img, uint64_t at, uint64_t len, bool unmap, struct 
     return result;
 }
 
-int pl_discard(struct pl_image *img, uint64_t at, uint64_t len, struct pl_err *e)
+typedef int range_slot(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+
+/* Has the driver give the room of the whole granules in the range back. */
+static int give_back(struct pl_image *img, range_slot *slot, uint64_t at, uint64_t len,
+                     struct pl_err *e)
 {
     uint64_t from, to;
     struct pl_range range;
     int result;
 
-    if (check_writable(img, at, len, e) < 0)
-        return -1;
-    if (!img->driver->discard || !aligned_part(img, at, len, &from, &to))
+    if (!aligned_part(img, at, len, &from, &to))
         return 0;
     take_range(img, &range, from, to - from);
-    result = img->driver->discard(img->layer.state, from, to - from, e);
+    result = slot(img->layer.state, from, to - from, e);
     pl_range_drop(&img->ranges, &range);
-    return result < 0 ? pl_within(e, "%s: discarding at guest address 0x%" PRIx64, img->path, from)
-                      : 0;
+    return result < 0
+               ? pl_within(e, "%s: giving back room at guest address 0x%" PRIx64, img->path, from)
+               : 0;
+}
+
+int pl_discard(struct pl_image *img, uint64_t at, uint64_t len, struct pl_err *e)
+{
+    if (check_writable(img, at, len, e) < 0)
+        return -1;
+    return img->driver->discard ? give_back(img, img->driver->discard, at, len, e) : 0;
+}
+
+int pl_forget(struct pl_image *img, uint64_t at, uint64_t len, struct pl_err *e)
+{
+    if (check_writable(img, at, len, e) < 0)
+        return -1;
+    if (!img->driver->forget)
+        return pl_no_slot(img, "emptying", e);
+    return give_back(img, img->driver->forget, at, len, e);
 }
 
 int pl_flush(struct pl_image *img, struct pl_err *e)
