@@ -112,6 +112,12 @@ int qcow2_release(struct qcow2 *q, struct qcow2_entry entry, bool discard, struc
 /* Host clusters that a compressed unit touches. */
 void qcow2_packed_clusters(const struct qcow2 *q, uint64_t word, uint64_t *off, uint64_t *count);
 
+/* ---- parent.c ---- */
+/* What the header will say of a parent, in QEMU's words; the caller's to free, also after a
+ * failure.  null: nothing. */
+int qcow2_copy_parent(const struct pl_parent_ref *parent, char **name, char **format,
+                      struct pl_err *e) PL_CHECK;
+
 /* ---- subclusters.c: extended L2 entries ---- */
 /* The driver's allocate. */
 int qcow2_allocate_subclusters(struct qcow2 *q, uint64_t at, uint64_t len, struct pl_place *out,

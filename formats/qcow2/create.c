@@ -137,12 +137,6 @@ static void set_features(struct qcow2_header *h, const struct qcow2_request *r)
         h->autoclear_features |= QCOW2_AUTOCLEAR_DATA_FILE_RAW;
 }
 
-static int copy_text(const char *text, char **copy, struct pl_err *e)
-{
-    *copy = text && *text ? strdup(text) : NULL;
-    return text && *text && !*copy ? pl_fail(e, PL_E_NOMEM, "no memory for a name") : 0;
-}
-
 static int fill(struct qcow2 *q, const struct pl_create_args *args, const struct qcow2_request *r,
                 struct pl_err *e)
 {
@@ -158,10 +152,11 @@ static int fill(struct qcow2 *q, const struct pl_create_args *args, const struct
         .compression_type = r->compression_type,
     };
     set_features(&q->header, r);
-    if (copy_text(args->parent.name, &q->parent_name, e) < 0 ||
-        copy_text(args->parent.name ? args->parent.format : NULL, &q->parent_format, e) < 0 ||
-        copy_text(r->data_file, &q->data_file_name, e) < 0)
+    if (qcow2_copy_parent(&args->parent, &q->parent_name, &q->parent_format, e) < 0)
         return -1;
+    q->data_file_name = r->data_file && *r->data_file ? strdup(r->data_file) : NULL;
+    if (r->data_file && *r->data_file && !q->data_file_name)
+        return pl_fail(e, PL_E_NOMEM, "no memory for the name of the data file");
     if (r->version == 3 && qcow2_set_feature_names(q, e) < 0)
         return -1;
     return qcow2_derive(q, e);

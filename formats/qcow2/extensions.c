@@ -190,9 +190,10 @@ static void put_text(uint8_t *raw, uint32_t *used, uint32_t type, const char *te
         put(raw, used, type, text, (uint32_t)strlen(text));
 }
 
-int qcow2_put_extensions(const struct qcow2 *q, uint8_t *raw, uint32_t *used, struct pl_err *e)
+int qcow2_put_extensions(const struct qcow2 *q, uint32_t limit, uint8_t *raw, uint32_t *used,
+                         struct pl_err *e)
 {
-    const uint64_t room = q->cluster_size - *used;
+    const uint64_t room = limit - PL_MIN(limit, *used);
     const bool feature_names = total(q, true) <= room;
 
     if (total(q, false) > room) {

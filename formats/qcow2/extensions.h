@@ -22,9 +22,10 @@ int qcow2_set_extension(struct qcow2 *q, uint32_t type, const void *data, uint32
 int qcow2_set_feature_names(struct qcow2 *q, struct pl_err *e) PL_CHECK;
 
 /* Writes all of them and the end mark at *used of cluster 0 in `raw`, and moves *used behind.  The
- * feature names are left out where there is no room for them and the parent's name.  PL_E_LIMIT. */
-int qcow2_put_extensions(const struct qcow2 *q, uint8_t *raw, uint32_t *used, struct pl_err *e)
-    PL_CHECK;
+ * feature names are left out where there is no room for them and the parent's name before byte
+ * `limit`.  PL_E_LIMIT. */
+int qcow2_put_extensions(const struct qcow2 *q, uint32_t limit, uint8_t *raw, uint32_t *used,
+                         struct pl_err *e) PL_CHECK;
 
 /* Frees the list. */
 void qcow2_free_extensions(struct qcow2 *q);

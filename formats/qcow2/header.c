@@ -274,7 +274,8 @@ int qcow2_read_header(struct qcow2 *q, struct pl_err *e)
 }
 
 /* Puts the parent's name behind the extensions. */
-static int put_parent_name(struct qcow2 *q, uint8_t *raw, uint32_t *used, struct pl_err *e)
+static int put_parent_name(struct qcow2 *q, uint32_t limit, uint8_t *raw, uint32_t *used,
+                           struct pl_err *e)
 {
     const size_t len = q->parent_name ? strlen(q->parent_name) : 0;
 
@@ -283,7 +284,7 @@ static int put_parent_name(struct qcow2 *q, uint8_t *raw, uint32_t *used, struct
     if (len > QCOW2_NAME_MAX)
         return pl_fail(e, PL_E_LIMIT, "a backing file name of %zu bytes (limit: %d)", len,
                        QCOW2_NAME_MAX);
-    if (len > q->cluster_size - *used) {
+    if (len > limit - PL_MIN(limit, *used)) {
         pl_fail(e, PL_E_LIMIT, "the backing file name does not fit into cluster 0");
         return pl_hint(e, "use a larger cluster_size or a shorter name");
     }
@@ -292,21 +293,35 @@ static int put_parent_name(struct qcow2 *q, uint8_t *raw, uint32_t *used, struct
     return 0;
 }
 
-int qcow2_write_header(struct qcow2 *q, struct pl_err *e)
+int qcow2_encode_header(struct qcow2 *q, uint32_t name_at, uint32_t limit, uint8_t *raw,
+                        uint32_t *used, struct pl_err *e)
 {
-    PL_FREE uint8_t *raw = calloc(1, q->cluster_size);
-    uint32_t used = q->header.header_length;
     struct qcow2_header header;
 
-    if (!raw)
-        return pl_fail(e, PL_E_NOMEM, "header: no memory for a cluster");
-    if (pl_storage_read_padded(q->file, 0, raw, used, e) < 0 ||
-        qcow2_put_extensions(q, raw, &used, e) < 0 || put_parent_name(q, raw, &used, e) < 0)
+    *used = q->header.header_length;
+    if (qcow2_put_extensions(q, limit, raw, used, e) < 0)
+        return -1;
+    if (q->parent_name)
+        *used = PL_MAX(*used, name_at);
+    if (put_parent_name(q, limit, raw, used, e) < 0)
         return -1;
     header = q->header;
     if (q->size_waits)
         header.size = q->size_shown;
     pl_fields_encode(qcow2_header_fields, &header, raw, q->header.header_length);
+    return 0;
+}
+
+int qcow2_write_header(struct qcow2 *q, struct pl_err *e)
+{
+    PL_FREE uint8_t *raw = calloc(1, q->cluster_size);
+    uint32_t used;
+
+    if (!raw)
+        return pl_fail(e, PL_E_NOMEM, "header: no memory for a cluster");
+    if (pl_storage_read_padded(q->file, 0, raw, q->header.header_length, e) < 0 ||
+        qcow2_encode_header(q, 0, q->cluster_size, raw, &used, e) < 0)
+        return -1;
     if (pl_storage_write(q->file, 0, raw, pl_round_up(used, QCOW2_SECTOR), e) < 0)
         return pl_within(e, "header");
     return 0;

@@ -3,7 +3,8 @@
  * Specification: QEMU, docs/interop/qcow2.rst.  Layout and limits: layout.h.
  *
  * Parts, tied into the driver by qcow2.c:
- *   header.c, extensions.c         cluster 0          create.c, new_tables.c, measure.c
+ *   header.c, extensions.c,        cluster 0          create.c, new_tables.c, measure.c
+ *   replace_header.c, parent.c
  *   l2.c                           look-up            snapshots.c, bitmaps.c, tables.c, facts.c
  *   refcount.c, refcount_table.c   reference counts   bitmap_store.c
  *   free_clusters.c                room in the file   resize.c, bitmap_resize.c
@@ -111,8 +112,19 @@ struct qcow2_entry {
 int qcow2_read_header(struct qcow2 *q, struct pl_err *e) PL_CHECK;
 /* Writes header, extensions (unknown ones too) and the parent's name into cluster 0; one write. */
 int qcow2_write_header(struct qcow2 *q, struct pl_err *e) PL_CHECK;
+/* The same bytes in `raw`, a cluster with the file's first header_length bytes and zeros behind
+ * them: the name at `name_at` or behind the extensions, whichever is later, nothing at or after
+ * byte `limit`.  *used: where they end.  PL_E_LIMIT. */
+int qcow2_encode_header(struct qcow2 *q, uint32_t name_at, uint32_t limit, uint8_t *raw,
+                        uint32_t *used, struct pl_err *e) PL_CHECK;
 /* Derives the constants from q->header.  Used by open and create. */
 int qcow2_derive(struct qcow2 *q, struct pl_err *e) PL_CHECK;
+
+/* ---- replace_header.c ---- */
+/* Writes the header where more of it has changed than its first sector can take: extensions and
+ * names come and go.  On stable storage when it returns; a crash leaves the old header or the new
+ * one.  A failure breaks the image, but for PL_E_LIMIT: then nothing was written. */
+int qcow2_replace_header(struct qcow2 *q, struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
 
 /* ---- l2.c ---- */
 /* The driver's map. */
@@ -176,6 +188,12 @@ void qcow2_cancel(void *state, const struct pl_place *place);
 int qcow2_zero(void *state, uint64_t at, uint64_t len, bool unmap, struct pl_err *e);
 /* Gives the room of whole granules back. */
 int qcow2_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+/* Makes whole granules unallocated. */
+int qcow2_forget(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+
+/* ---- parent.c ---- */
+/* The driver's set_parent. */
+int qcow2_set_parent(void *state, const struct pl_parent_ref *parent, struct pl_err *e);
 
 /* ---- create.c, resize.c, check.c, measure.c, snapshots.c, bitmaps.c: the driver's slots ---- */
 /* What -o takes. */

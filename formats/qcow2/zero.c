@@ -44,6 +44,20 @@ static struct qcow2_entry punched_standard(const struct qcow2 *q, struct qcow2_e
     return (struct qcow2_entry){ .word = QCOW2_ALL_ZERO | (room ? old.word : 0) };
 }
 
+/* The same for some subclusters that are the parent's from now on; the last one takes the room
+ * along. */
+static struct qcow2_entry forgotten(struct qcow2_entry old, uint32_t mask)
+{
+    struct qcow2_entry new = old;
+
+    if (old.word & QCOW2_PACKED) /* see below */
+        return (struct qcow2_entry){ 0 };
+    new.bitmap &= ~((uint64_t)mask << 32 | mask);
+    if (!new.bitmap)
+        new.word = 0;
+    return new;
+}
+
 /* The new entry of a cluster with subclusters, of which `mask` are punched. */
 static struct qcow2_entry punched_extended(const struct qcow2 *q, struct qcow2_entry old,
                                            uint32_t mask, enum qcow2_punch how)
@@ -87,6 +101,8 @@ static struct piece piece_at(const struct qcow2 *q, uint64_t at, uint64_t end, e
 static struct qcow2_entry punched(const struct qcow2 *q, struct qcow2_entry old,
                                   const struct piece *p)
 {
+    if (qcow2_extended(q) && p->how == QCOW2_PUNCH_FORGET)
+        return forgotten(old, p->mask);
     if (qcow2_extended(q))
         return punched_extended(q, old, p->mask, p->how);
     return punched_standard(q, old, p->how);
@@ -150,6 +166,14 @@ static int punch_slice(struct qcow2 *q, uint64_t *at, uint64_t stop, enum qcow2_
     return 0;
 }
 
+/* What is forgotten must not become zeros before the entries on disk say that it is the parent's. */
+static bool zeroes_data_file(const struct qcow2 *q, enum qcow2_punch how)
+{
+    if (!qcow2_has_data_file(q))
+        return false;
+    return qcow2_data_file_raw(q) || how == QCOW2_PUNCH_UNMAP || how == QCOW2_PUNCH_DISCARD;
+}
+
 int qcow2_punch(struct qcow2 *q, uint64_t at, uint64_t len, enum qcow2_punch how, struct pl_err *e)
 {
     uint64_t end = at + len;
@@ -157,8 +181,7 @@ int qcow2_punch(struct qcow2 *q, uint64_t at, uint64_t len, enum qcow2_punch how
     how = possible(q, how);
     if (q->header.version < 3 && !may_forget(q, how))
         return 1;
-    if (qcow2_has_data_file(q) && (qcow2_data_file_raw(q) || how != QCOW2_PUNCH_KEEP) &&
-        pl_storage_zero(q->data, at, len, e) < 0)
+    if (zeroes_data_file(q, how) && pl_storage_zero(q->data, at, len, e) < 0)
         return -1;
     while (at < end) {
         uint64_t stop = end;
@@ -209,4 +232,16 @@ int qcow2_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e)
     if (qcow2_begin_change(q, e) < 0 || check_range(q, at, len, e) < 0)
         return -1;
     return qcow2_punch(q, at, len, QCOW2_PUNCH_DISCARD, e) < 0 ? -1 : 0;
+}
+
+int qcow2_forget(void *state, uint64_t at, uint64_t len, struct pl_err *e)
+{
+    struct qcow2 *q = state;
+
+    PL_LOCKED(&q->lock);
+    if (qcow2_begin_change(q, e) < 0 || check_range(q, at, len, e) < 0)
+        return -1;
+    if (qcow2_data_file_raw(q))
+        return pl_fail(e, PL_E_UNSUPPORTED, "a raw external data file must stay the whole disk");
+    return qcow2_punch(q, at, len, QCOW2_PUNCH_FORGET, e) < 0 ? -1 : 0;
 }
