@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "core/base/checked.h"
 #include "core/engine/bitmaps.h"
@@ -111,14 +110,6 @@ static int set_sparseness(struct pl_convert_job *job, struct pl_err *e)
     return 0;
 }
 
-uint64_t pl_convert_now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static int prepare(struct pl_convert_job *job, struct pl_err *e)
 {
     const struct pl_convert_options *options = job->options;
@@ -127,7 +118,7 @@ static int prepare(struct pl_convert_job *job, struct pl_err *e)
     job->fresh = !options->existing;
     job->over_parent = job->fresh && job->target->parent;
     job->sequential = file->sequential;
-    job->started_ns = pl_convert_now_ns();
+    job->rate = pl_rate_start(options->rate_limit, options->report);
     job->window = window_for(&job->source, job->target);
     job->write_zeros = !options->target_is_zero && (!job->fresh || !job->target->layer.sparse_new);
     if (set_compression(job, e) < 0 || set_sparseness(job, e) < 0)

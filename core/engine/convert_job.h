@@ -11,6 +11,7 @@
 #include "core/codec/codec.h"
 #include "core/engine/convert.h"
 #include "core/engine/disk.h"
+#include "core/engine/rate.h"
 
 enum pl_piece_kind {
     PL_PIECE_ZERO,   /* reads as zeros */
@@ -83,7 +84,7 @@ struct pl_convert_job {
     uint32_t packed_room; /* bytes that a framed compressed unit takes at most */
     uint32_t window;      /* bytes of a window */
     uint32_t step;        /* zeros are told from data in pieces of this many bytes */
-    uint64_t started_ns;  /* for the rate limit */
+    struct pl_rate rate;
     /* ---- the plan's own: under the ordered run's `next` ---- */
     uint64_t planned;              /* guest address up to which units were made */
     atomic_uint_fast64_t reserved; /* room was made up to this guest address; placing reads it */
@@ -111,9 +112,6 @@ int pl_convert_finish(void *ctx, void *unit, struct pl_err *e);
 /* `end`, an address in the target; the source's end becomes the end of what a new target shows of
  * its last granule, for the format may count in larger units.  A window has zeros there. */
 uint64_t pl_convert_end_in_target(const struct pl_convert_job *job, uint64_t end);
-
-/* A clock that only runs forward, for the rate limit. */
-uint64_t pl_convert_now_ns(void);
 
 /* Gives back what pl_convert_place put on the list of holes. */
 int pl_convert_punch(struct pl_convert_job *job, struct pl_err *e);

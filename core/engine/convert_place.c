@@ -6,10 +6,10 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "core/base/checked.h"
 #include "core/engine/convert_job.h"
+#include "core/engine/zero_shown.h"
 
 /* Room that formats append to is made in steps of this size. */
 #define FILE_RESERVE_STEP (64 * PL_MIB)
@@ -18,9 +18,6 @@
  * time than room. */
 #define PUNCH_MIN (64 * PL_KIB)
 #define PUNCH_LIST_MAX 65536u
-
-/* Seconds: how soon somebody who waits for the rate limit notices that the work is cancelled. */
-#define RATE_NAP 0.1
 
 static struct pl_placed *add_placed(struct pl_convert_unit *unit, struct pl_err *e)
 {
@@ -134,29 +131,13 @@ int pl_convert_punch(struct pl_convert_job *job, struct pl_err *e)
     return 0;
 }
 
-/* Zeros over a parent: only where the parent shows something else. */
-static int zero_over_parent(struct pl_convert_job *job, uint64_t at, uint64_t len, struct pl_err *e)
-{
-    while (len > 0) {
-        struct pl_run run;
-
-        if (pl_map(job->target, at, len, &run, e) < 0)
-            return -1;
-        if (!run.zero && pl_zero(job->target, at, run.len, true, e) < 0)
-            return -1;
-        at += run.len;
-        len -= run.len;
-    }
-    return 0;
-}
-
 static int place_zero(struct pl_convert_unit *unit, uint64_t at, uint64_t len, struct pl_err *e)
 {
     struct pl_convert_job *job = unit->job;
 
     job->zero += len;
     if (job->over_parent)
-        return zero_over_parent(job, at, len, e);
+        return pl_zero_shown(job->target, at, len, e);
     if (job->write_zeros)
         return pl_zero(job->target, at, len, true, e);
     if (job->reserve && at < job->reserved)
@@ -260,22 +241,6 @@ static int overwrite(struct pl_convert_unit *unit, const struct pl_piece *piece,
     return 0;
 }
 
-/* Sleeps, a little at a time, until what was copied so far fits the limit. */
-static int keep_rate(const struct pl_convert_job *job, struct pl_err *e)
-{
-    for (;;) {
-        const double due = (double)job->copied / (double)job->options->rate_limit;
-        const double wait = due - (double)(pl_convert_now_ns() - job->started_ns) / 1e9;
-        const struct timespec nap = { .tv_nsec = (long)(PL_MIN(wait, RATE_NAP) * 1e9) };
-
-        if (wait <= 0)
-            return 0;
-        if (pl_check_cancelled(job->options->report, e) < 0)
-            return -1;
-        clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
-    }
-}
-
 int pl_convert_finish(void *ctx, void *arg, struct pl_err *e)
 {
     struct pl_convert_job *job = ctx;
@@ -286,5 +251,5 @@ int pl_convert_finish(void *ctx, void *arg, struct pl_err *e)
     for (size_t i = 0; !job->fresh && i < unit->piece_count; i++)
         if (overwrite(unit, &unit->pieces[i], e) < 0)
             return -1;
-    return job->options->rate_limit ? keep_rate(job, e) : 0;
+    return pl_rate_keep(&job->rate, job->copied, e);
 }
