@@ -16,7 +16,7 @@
 #include "core/graph/node.h"
 
 /* Words that differ in the case of letters alone are the same: identities are hexadecimal. */
-static bool has_identity(const struct pl_image *img, const char *wanted)
+bool pl_has_identity(const struct pl_image *img, const char *wanted)
 {
     const size_t len = strlen(wanted);
 
@@ -35,7 +35,7 @@ static int check_identity(const struct pl_image *child, const struct pl_image *p
 {
     const char *wanted = child->layer.parent_identity;
 
-    if (!wanted || has_identity(parent, wanted))
+    if (!wanted || pl_has_identity(parent, wanted))
         return 0;
     pl_fail(e, PL_E_MISMATCH, "%s: its parent must have the identity %s, but %s has %s",
             child->path, wanted, parent->path,
@@ -48,7 +48,7 @@ static void warn_of_changes(const struct pl_image *child, const struct pl_image 
 {
     const char *revision = child->layer.parent_revision;
 
-    if (revision && !has_identity(parent, revision))
+    if (revision && !pl_has_identity(parent, revision))
         pl_warn(report,
                 "%s: its parent %s was changed after it was made from it (no longer %s): its "
                 "content may be damaged",
@@ -77,6 +77,7 @@ struct search {
     struct pl_image *youngest, *child;
     const struct pl_open_options *options; /* of the youngest */
     const struct pl_report *report;        /* for what opening says of the file; may be null */
+    bool writable; /* the parent is to be written to, without its children noticing */
 };
 
 /* Opens the file of that name, seen from the folder of the child, alone and hangs it below the
@@ -88,6 +89,8 @@ static int open_by_name(const struct search *s, const char *name, struct pl_err 
                                       .force_share = s->options->force_share };
     const struct pl_open_options parent_options = {
         .format = child->layer.parent_format,
+        .writable = s->writable,
+        .keeps_content = s->writable,
         .no_parent = true, /* one step at a time: no recursion */
         .force_share = s->options->force_share,
         .allowed_dirs = s->options->allowed_dirs,
@@ -97,7 +100,8 @@ static int open_by_name(const struct search *s, const char *name, struct pl_err 
     struct pl_image *parent;
     struct pl_storage *file;
 
-    if (pl_open_named(&opener, child->file, name, PL_READ, &file, e) < 0)
+    if (pl_open_named(&opener, child->file, name, s->writable ? PL_READ_WRITE : PL_READ, &file, e) <
+        0)
         return -1;
     if (refuse_loop(s->youngest, child, file, name, e) < 0) {
         pl_storage_close(file, NULL);
@@ -252,4 +256,21 @@ int pl_open_parents(struct pl_image *img, const struct pl_open_options *options,
         child = child->parent;
     }
     return 0;
+}
+
+int pl_reopen_parent_writable(struct pl_image *child, const struct pl_open_options *options,
+                              struct pl_err *e)
+{
+    struct pl_open_options quiet = *options; /* what the chain has to say was said */
+    const struct search search = { .youngest = child,
+                                   .child = child,
+                                   .options = &quiet,
+                                   .report = options->report,
+                                   .writable = true };
+
+    quiet.report = NULL;
+    pl_close(pl_take(child->parent), NULL);
+    if (open_parent(&search, e) < 0)
+        return -1;
+    return pl_open_parents(child->parent, &quiet, e);
 }

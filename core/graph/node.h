@@ -106,6 +106,23 @@ int pl_probe_perhaps(struct pl_storage *file, const struct pl_driver **driver, s
 int pl_open_parents(struct pl_image *img, const struct pl_open_options *options, struct pl_err *e)
     PL_CHECK;
 
+/* Closes the parent of `child` and the parents above it and opens them again, the parent itself for
+ * writing and with its children's knowledge of it kept.  On failure child may be left without a
+ * parent: it is good for closing alone. */
+int pl_reopen_parent_writable(struct pl_image *child, const struct pl_open_options *options,
+                              struct pl_err *e) PL_CHECK;
+
+/* Whether children can know the image by that word. */
+bool pl_has_identity(const struct pl_image *img, const char *word);
+
+/* The images in the folder of `beside`'s file whose parent is `parent`, by their names there;
+ * hidden files and what cannot be opened are left out.  Takes no locks.  Of the options
+ * allowed_dirs counts.  *names is freed by pl_names_free.  PL_E_LIMIT: too many files to look
+ * through. */
+int pl_children_beside(struct pl_image *parent, struct pl_image *beside,
+                       const struct pl_open_options *options, char ***names, size_t *count,
+                       struct pl_err *e) PL_CHECK;
+
 /* Reads what `located`, the first run at `at`, says, without locks.  len <= its length. */
 int pl_read_located(const struct pl_located *located, uint64_t at, void *buf, size_t len,
                     struct pl_err *e) PL_CHECK;
