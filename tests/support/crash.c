@@ -20,7 +20,10 @@
 #define FILE_LIMIT (64 * PL_MIB)
 #define CUTS 6 /* files for each instant: nothing lost, all lost, four random ones */
 #define PARENT_VALUE 7
-#define SIZE_CELL(r) ((r)->sectors) /* the history's cell for the size of the disk, in sectors */
+#define OTHER_VALUE 8
+#define SIZE_CELL(r)                                                                               \
+    ((r)->sectors) /* the history's cell for the size of the disk, in sectors ... */
+#define PARENT_CELL(r) ((r)->sectors + 1) /* ... and for its parent: an enum run_parent */
 
 /* Ends the test with what is wrong after a crash. */
 #define WRONG(op, seed, fmt, ...)                                                                  \
@@ -104,6 +107,25 @@ static void note_zeros(struct crash_run *r, uint64_t at, uint64_t len, uint64_t 
     }
 }
 
+/* From now on the sectors may hold what the parent has. */
+static void note_parent(struct crash_run *r, enum run_parent which, uint64_t at, uint64_t len)
+{
+    const uint64_t from = at / HISTORY_SECTOR, end = from + len / HISTORY_SECTOR;
+    const uint64_t have = which == RUN_NO_PARENT ? 0 : r->base.parent_len / HISTORY_SECTOR;
+    const uint64_t shown = PL_MAX(from, PL_MIN(end, have));
+
+    if (shown > from)
+        history_set(r->history, from, shown - from,
+                    which == RUN_OTHER_PARENT ? OTHER_VALUE : PARENT_VALUE, now(r));
+    if (end > shown)
+        history_set(r->history, shown, end - shown, 0, now(r));
+}
+
+static enum run_parent parent_now(const struct crash_run *r)
+{
+    return (enum run_parent)history_now(r->history, PARENT_CELL(r));
+}
+
 static void note_all_zeros(struct crash_run *r, uint64_t at, uint64_t len, uint64_t op)
 {
     history_set(r->history, at / HISTORY_SECTOR, len / HISTORY_SECTOR, 0, op);
@@ -129,6 +151,57 @@ static void zero(struct crash_run *r)
         note_zeros(r, at, len, op);
     else
         note_all_zeros(r, at, len, op);
+}
+
+static void forget(struct crash_run *r)
+{
+    struct rig *rig = &r->base.rig;
+    struct pl_err e;
+    uint64_t at, len;
+
+    choose(r, &at, &len);
+    run_round_out(&r->base, &at, &len);
+    note_parent(r, parent_now(r), at, len);
+    crash_done(r, rig->driver->forget(rig->layer.state, at, len, &e), &e);
+}
+
+/* What the image says nothing of. */
+static bool note_unsaid(struct crash_run *r, enum run_parent which)
+{
+    const struct rig *rig = &r->base.rig;
+    struct pl_extent x;
+    struct pl_err e;
+
+    for (uint64_t at = 0; at < rig->layer.size; at += x.len) {
+        if (!crash_done(r, rig->driver->map(rig->layer.state, at, rig->layer.size - at, &x, &e),
+                        &e))
+            return false;
+        if (x.state == PL_PARENT)
+            note_parent(r, which, at, x.len);
+    }
+    return true;
+}
+
+/* All is on stable storage before, as the core sees to it, and after.  The image is opened again
+ * before it is written over a parent that it did not have. */
+static void change_parent(struct crash_run *r)
+{
+    const enum run_parent which = (enum run_parent)below(r, RUN_PARENTS);
+    const bool had_none = parent_now(r) == RUN_NO_PARENT;
+    struct pl_err e;
+
+    crash_flush(r);
+    if (r->error_count || r->broken || !note_unsaid(r, which))
+        return;
+    history_set(r->history, PARENT_CELL(r), 1, which, now(r));
+    if (!crash_done(r, run_set_parent(&r->base, which, &e), &e))
+        return;
+    crash_flushed(r);
+    if (!had_none)
+        return;
+    rig_close(&r->base.rig);
+    if (rig_open(&r->base.rig, &e) < 0)
+        fail_msg("%s", e.msg);
 }
 
 void crash_flushed(struct crash_run *r)
@@ -201,6 +274,10 @@ static void step(struct crash_run *r)
         r->format->own_step(r);
     else if (n >= 10 && n < 15 && (shape->compact || r->base.format->compacts))
         compact(r);
+    else if (n >= 15 && n < 21 && r->base.format->forgets && shape->parent)
+        forget(r);
+    else if (n >= 21 && n < 24 && run_changes_parent(&r->base))
+        change_parent(r);
     else if (n < 45 || (n < 65 && !shape->packed))
         crash_write(r);
     else if (n < 65)
@@ -319,6 +396,13 @@ static void open_left(const struct crash_run *r, struct rig *rig, uint64_t op, u
 
     if (rig_open(rig, &e) < 0)
         WRONG(op, seed, "%s", e.msg);
+    if (run_changes_parent(&r->base)) {
+        const enum run_parent which = run_parent_of(&r->base, &rig->layer);
+
+        if (!history_allows_value(r->history, PARENT_CELL(r), which, op))
+            WRONG(op, seed, "parent %d", (int)which);
+        run_use_parent(&r->base, rig, which);
+    }
     if (*warnings && r->format->silent)
         WRONG(op, seed, "%u warnings", *warnings);
 }
@@ -379,15 +463,18 @@ static void make_flaky(struct pl_storage **st, size_t limit)
 
 static void make_parent(struct crash_run *r)
 {
-    struct rig *rig = &r->base.rig;
     const uint64_t first = first_size(r->base.shape);
-
-    rig->parent_len =
+    const uint64_t len =
         pl_round_down((r->format->short_parent ? first : r->base.shape->size) / 2, HISTORY_SECTOR);
-    rig->parent = r->base.parent = malloc(rig->parent_len);
-    for (uint64_t i = 0; i < rig->parent_len / HISTORY_SECTOR; i++)
+
+    run_make_parents(&r->base, len);
+    for (uint64_t i = 0; i < len / HISTORY_SECTOR; i++) {
         history_fill(r->base.parent + i * HISTORY_SECTOR, i, PARENT_VALUE);
-    history_set(r->history, 0, PL_MIN(rig->parent_len, first) / HISTORY_SECTOR, PARENT_VALUE, 0);
+        if (r->base.other)
+            history_fill(r->base.other + i * HISTORY_SECTOR, i, OTHER_VALUE);
+    }
+    history_set(r->history, 0, PL_MIN(len, first) / HISTORY_SECTOR, PARENT_VALUE, 0);
+    history_set(r->history, PARENT_CELL(r), 1, RUN_FIRST_PARENT, 0);
 }
 
 void crash_begin(struct crash_run *r, const struct crash_format *format,
@@ -402,7 +489,7 @@ void crash_begin(struct crash_run *r, const struct crash_format *format,
     r->base.random = seed;
     r->format = format;
     r->sectors = shape->size / HISTORY_SECTOR;
-    r->history = history_new(r->sectors + 1);
+    r->history = history_new(r->sectors + 2);
     r->next_value = 100;
     run_begin(&r->base, limit);
     r->second = malloc(shape->size);

@@ -11,12 +11,12 @@
 #define SECTOR 512
 #define GARBAGE 0xd5
 
-enum kind { WRITE, ZERO, DISCARD, RESIZE, FLUSH, FAILED };
+enum kind { WRITE, ZERO, DISCARD, RESIZE, FLUSH, REPLACE, FAILED };
 
 struct operation {
     enum kind kind;
     uint64_t off, len; /* RESIZE: the size is len */
-    uint8_t *data;     /* WRITE */
+    uint8_t *data;     /* WRITE, REPLACE */
 };
 
 /* A file's content. */
@@ -116,6 +116,11 @@ static void apply(struct content *c, const struct operation *op)
     case RESIZE:
         content_resize(c, op->len);
         break;
+    case REPLACE:
+        content_resize(c, 0);
+        content_grow(c, op->len);
+        memcpy(c->bytes, op->data, (size_t)op->len);
+        break;
     default:
         break;
     }
@@ -185,6 +190,12 @@ static void apply_unstable(struct content *c, const struct operation *log, uint6
     free(order);
 }
 
+/* Whether all until now is on stable storage. */
+static bool is_sync(const struct operation *op)
+{
+    return op->kind == FLUSH || op->kind == REPLACE;
+}
+
 static struct content cut(struct flaky *f, uint64_t n, uint64_t seed) PL_NEEDS(&f->lock);
 static struct content cut(struct flaky *f, uint64_t n, uint64_t seed)
 {
@@ -193,7 +204,7 @@ static struct content cut(struct flaky *f, uint64_t n, uint64_t seed)
 
     n = PL_MIN(n, f->count);
     stable = n;
-    while (seed != 0 && stable > f->first && f->log[stable - 1].kind != FLUSH)
+    while (seed != 0 && stable > f->first && !is_sync(&f->log[stable - 1]))
         stable--;
     for (uint64_t i = f->first; i < stable; i++)
         apply(&c, &f->log[i]);
@@ -310,7 +321,8 @@ static void skip_number(struct flaky *f)
 /* Logs an operation and carries it out, or as much of it as the failure lets through. */
 static int perform_here(struct flaky *f, struct operation op, const void *data, struct pl_err *e)
 {
-    static const char *const verb[] = { "writing", "zeroing", "discarding", "resizing", "syncing" };
+    static const char *const verb[] = { "writing",  "zeroing", "discarding",
+                                        "resizing", "syncing", "replacing" };
     const enum kind kind = op.kind;
 
     PL_LOCKED(&f->lock);
@@ -320,7 +332,7 @@ static int perform_here(struct flaky *f, struct operation op, const void *data, 
         op.len = pl_round_down(op.len / 2, SECTOR);
     else if (fails)
         op.kind = FAILED;
-    if (kind == WRITE) {
+    if (kind == WRITE || op.kind == REPLACE) {
         op.data = must(malloc(op.len ? op.len : 1));
         memcpy(op.data, data, op.len);
     }
@@ -396,6 +408,15 @@ static int flaky_flush(struct pl_storage *st, struct pl_err *e)
     return perform(flaky_of(st), (struct operation){ FLUSH, 0, 0, NULL }, NULL, e);
 }
 
+static int flaky_replace(struct pl_storage *st, const void *bytes, size_t len, bool *done,
+                         struct pl_err *e)
+{
+    if (check_limit(flaky_of(st), len, e) < 0)
+        return -1;
+    *done = perform(flaky_of(st), (struct operation){ REPLACE, 0, len, NULL }, bytes, e) == 0;
+    return *done ? 0 : -1;
+}
+
 static uint64_t flaky_size(struct pl_storage *st)
 {
     struct flaky *f = flaky_of(st);
@@ -433,6 +454,7 @@ static const struct pl_storage_ops flaky_ops = {
     .discard = flaky_discard,
     .resize = flaky_resize,
     .flush = flaky_flush,
+    .replace = flaky_replace,
     .size = flaky_size,
     .close = flaky_close,
 };

@@ -1,8 +1,8 @@
 /* flaky.h - a storage in memory that fails on request and remembers every change, so that a test
  * can see what a crash at any instant could have left.
  *
- * Changes (write, zero, discard, resize) and completed flushes are numbered from 0 in the order
- * they came.  Discarded bytes become garbage at once: nobody may count on them.  Threads: any
+ * Changes (write, zero, discard, resize, replace) and completed flushes are numbered from 0 in the
+ * order they came.  Discarded bytes become garbage at once: nobody may count on them.  Threads: any
  * number; what runs at once is numbered in some order. */
 #ifndef TESTS_SUPPORT_FLAKY_H
 #define TESTS_SUPPORT_FLAKY_H

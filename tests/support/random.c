@@ -142,6 +142,41 @@ static void discard(struct random_run *r)
     memcpy(r->model + at, buf, len);
 }
 
+/* The model takes over what the parent has where the image says nothing. */
+static void take_unsaid(struct random_run *r)
+{
+    const uint64_t size = r->base.rig.layer.size;
+    const struct rig *rig = &r->base.rig;
+    struct pl_extent x;
+    struct pl_err e;
+
+    for (uint64_t at = 0; at < size; at += x.len) {
+        const uint64_t have = at < rig->parent_len ? rig->parent_len - at : 0;
+
+        must(rig->driver->map(rig->layer.state, at, size - at, &x, &e), &e);
+        if (x.state != PL_PARENT)
+            continue;
+        memset(r->model + at, 0, x.len);
+        if (have)
+            memcpy(r->model + at, rig->parent + at, PL_MIN(have, x.len));
+    }
+}
+
+/* What is forgotten is the parent's, or zeros. */
+static void forget(struct random_run *r)
+{
+    const struct rig *rig = &r->base.rig;
+    struct pl_err e;
+    uint64_t at, len, have;
+
+    choose_granules(r, &at, &len);
+    must(rig->driver->forget(rig->layer.state, at, len, &e), &e);
+    have = at < rig->parent_len ? PL_MIN(len, rig->parent_len - at) : 0;
+    memset(r->model + at, 0, len);
+    if (have)
+        memcpy(r->model + at, rig->parent + at, have);
+}
+
 /* Room that is asked for, written to and given back. */
 static void cancel(struct random_run *r)
 {
@@ -223,6 +258,21 @@ static void reopen(struct random_run *r)
     random_compare(r);
 }
 
+/* What the image says stays, all else is the new parent's.  As the core does, the image is opened
+ * again before it is written over a parent that it did not have. */
+static void change_parent(struct random_run *r)
+{
+    struct rig *rig = &r->base.rig;
+    const bool had_none = !rig->parent;
+    struct pl_err e;
+
+    must(run_set_parent(&r->base, (enum run_parent)below(r, RUN_PARENTS), &e), &e);
+    take_unsaid(r);
+    random_compare(r);
+    if (had_none || below(r, 2))
+        reopen(r);
+}
+
 static void flush(struct random_run *r)
 {
     struct pl_err e;
@@ -243,6 +293,8 @@ static void rare_step(struct random_run *r, uint64_t n)
         compact(r);
     else if (n < 22 && (r->format->resizes || shape->resize))
         resize(r);
+    else if (n >= 22 && n < 28 && run_changes_parent(&r->base))
+        change_parent(r);
     else
         flush(r);
 }
@@ -259,6 +311,8 @@ static void step(struct random_run *r)
         write_packed(r);
     else if (n < 790)
         zero(r);
+    else if (n >= 890 && n < 940 && r->base.format->forgets && r->base.shape->parent)
+        forget(r);
     else if (n < 940)
         discard(r);
     else
@@ -294,8 +348,10 @@ static void compare_with_qemu(struct random_run *r)
     random_write_file("model", r->model, r->size);
     if (r->base.rig.data)
         dump(r->base.rig.data, "data");
-    if (r->base.parent)
-        random_write_file("parent", r->base.parent, r->base.rig.parent_len);
+    if (r->format->write_parents)
+        r->format->write_parents(r);
+    else if (r->base.parent)
+        random_write_file("parent", r->base.parent, r->base.parent_len);
     if (r->format->qemu_check)
         assert_int_equal(run_quietly("cd '%s' && qemu-img check -f %s image", folder, format), 0);
     assert_int_equal(run_quietly("cd '%s' && qemu-img convert -f %s -O raw image raw &&"
@@ -311,13 +367,16 @@ static void compare_with_qemu(struct random_run *r)
 static void make_parent(struct random_run *r)
 {
     const uint64_t size = r->base.shape->size;
-    struct rig *rig = &r->base.rig;
+    const uint64_t len = r->format->short_parent ? size / 2 - 1536 : size;
 
-    rig->parent_len = r->format->short_parent ? size / 2 - 1536 : size;
-    rig->parent = r->base.parent = malloc(rig->parent_len);
-    random_fill(r, rig->parent_len);
-    memcpy(r->base.parent, r->base.buf, rig->parent_len);
-    memcpy(r->model, r->base.buf, rig->parent_len);
+    run_make_parents(&r->base, len);
+    if (r->base.other) {
+        random_fill(r, len);
+        memcpy(r->base.other, r->base.buf, len);
+    }
+    random_fill(r, len);
+    memcpy(r->base.parent, r->base.buf, len);
+    memcpy(r->model, r->base.buf, len);
 }
 
 /* A disk that can only grow begins small. */

@@ -30,6 +30,8 @@ struct random_format {
     void (*prepare)(struct random_run *run);
     /* One step in five hundred, the image being sound; or null. */
     void (*own_step)(struct random_run *run);
+    /* Puts the parents into the test's folder, for qemu-img.  null: `parent` as a raw disk. */
+    void (*write_parents)(struct random_run *run);
     /* After qemu-img's comparison; the test's folder has the files image, data, parent, raw and
      * model.  Or null. */
     void (*finish)(struct random_run *run);

@@ -67,6 +67,76 @@ int run_hide_parent(struct image_run *run, uint64_t old, struct pl_err *e)
     return rig_write(&run->rig, old, run->buf, end - old, e);
 }
 
+bool run_changes_parent(const struct image_run *run)
+{
+    return run->shape->parent && run->format->other_identity;
+}
+
+void run_make_parents(struct image_run *run, uint64_t len)
+{
+    run->parent_len = len;
+    run->parent = calloc(1, len + 1);
+    if (run_changes_parent(run))
+        run->other = calloc(1, len + 1);
+    run_use_parent(run, &run->rig, RUN_FIRST_PARENT);
+}
+
+void run_use_parent(const struct image_run *run, struct rig *rig, enum run_parent which)
+{
+    rig->parent = which == RUN_NO_PARENT      ? NULL
+                  : which == RUN_OTHER_PARENT ? run->other
+                                              : run->parent;
+    rig->parent_len = rig->parent ? run->parent_len : 0;
+}
+
+static struct pl_parent_ref ref_to(const struct image_run *run, enum run_parent which)
+{
+    const struct image_format *format = run->format;
+    const bool other = which == RUN_OTHER_PARENT;
+    const char *identity = other ? format->other_identity : format->parent_identity;
+
+    if (which == RUN_NO_PARENT)
+        return (struct pl_parent_ref){ 0 };
+    return (struct pl_parent_ref){
+        .name = other ? "other" : "parent",
+        .format = format->parent_format,
+        .identity = identity && *identity ? identity : NULL,
+    };
+}
+
+/* By the identity where there is one, else by the name. */
+static bool names(const struct pl_layer *layer, const struct pl_parent_ref *ref)
+{
+    if (layer->parent_identity)
+        return ref->identity && strcasestr(ref->identity, layer->parent_identity);
+    return layer->parent_name && strcmp(layer->parent_name, ref->name) == 0;
+}
+
+enum run_parent run_parent_of(const struct image_run *run, const struct pl_layer *layer)
+{
+    if (!layer->parent_identity && !layer->parent_name)
+        return RUN_NO_PARENT;
+    for (enum run_parent which = RUN_FIRST_PARENT; which < RUN_PARENTS; which++) {
+        const struct pl_parent_ref ref = ref_to(run, which);
+
+        if (names(layer, &ref))
+            return which;
+    }
+    fail_msg("the image names the parent '%s' (%s)", layer->parent_name ? layer->parent_name : "",
+             layer->parent_identity ? layer->parent_identity : "");
+    return RUN_NO_PARENT;
+}
+
+int run_set_parent(struct image_run *run, enum run_parent which, struct pl_err *e)
+{
+    const struct pl_parent_ref ref = ref_to(run, which);
+
+    if (run->rig.driver->set_parent(run->rig.layer.state, &ref, e) < 0)
+        return -1;
+    run_use_parent(run, &run->rig, which);
+    return 0;
+}
+
 void run_begin(struct image_run *run, size_t limit)
 {
     struct pl_err e;
@@ -88,6 +158,7 @@ void run_end(struct image_run *run)
     pl_storage_close(run->rig.st, NULL);
     pl_storage_close(run->rig.data, NULL);
     free(run->parent);
+    free(run->other);
     free(run->buf);
 }
 

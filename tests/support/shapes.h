@@ -30,10 +30,16 @@ struct image_format {
     const char *parent_format, *parent_identity; /* as for rig_create */
     enum pl_prealloc resize_how;                 /* of every fourth resize */
     bool grows_only;
-    bool parent_shows; /* in new space, until zeros are written there */
-    bool compacts;     /* every shape does */
-    bool discards_all; /* discard skips nothing */
+    bool parent_shows;          /* in new space, until zeros are written there */
+    bool compacts;              /* every shape does */
+    bool discards_all;          /* discard skips nothing */
+    bool forgets;               /* images over a parent can forget granules */
+    const char *other_identity; /* of a second parent, "": it has none; null: an image keeps its
+                                   parent.  Of shapes with a parent alone */
 };
+
+/* The parents that an image can have. */
+enum run_parent { RUN_NO_PARENT, RUN_FIRST_PARENT, RUN_OTHER_PARENT, RUN_PARENTS };
 
 /* Random work on one image. */
 struct image_run {
@@ -41,6 +47,8 @@ struct image_run {
     const struct image_shape *shape;
     struct rig rig;
     uint8_t *parent, *buf; /* the parent's bytes; room for twice the disk and some more */
+    uint8_t *other;        /* as many bytes of the other parent, if the format has one */
+    uint64_t parent_len;   /* of both */
     uint64_t random;
 };
 
@@ -60,6 +68,21 @@ enum pl_prealloc run_choose_prealloc(struct image_run *run);
 
 /* As the core does after growing from `old`: what a longer parent has does not show. */
 int run_hide_parent(struct image_run *run, uint64_t old, struct pl_err *e) PL_CHECK;
+
+/* Whether the image can get another parent. */
+bool run_changes_parent(const struct image_run *run);
+
+/* Room for `len` bytes of each parent that there can be; the image is to have the first one. */
+void run_make_parents(struct image_run *run, uint64_t len);
+
+/* The rig reads through that parent from now on. */
+void run_use_parent(const struct image_run *run, struct rig *rig, enum run_parent which);
+
+/* The parent that an opened image names; ends the test if it is none of them. */
+enum run_parent run_parent_of(const struct image_run *run, const struct pl_layer *layer);
+
+/* Gives the image that parent. */
+int run_set_parent(struct image_run *run, enum run_parent which, struct pl_err *e) PL_CHECK;
 
 /* An empty rig for the shape, its storages in memory. */
 void run_begin(struct image_run *run, size_t limit);

@@ -72,6 +72,29 @@ static void it_behaves_as_a_file(void **state)
     assert_int_equal(pl_flaky_operation_count(st), 4);
 }
 
+static void a_replaced_file_is_the_old_one_or_the_new_one(void **state)
+{
+    struct pl_storage *st = *state;
+    uint8_t bytes[1024];
+    bool done;
+
+    pattern(bytes, 0, sizeof bytes, 3);
+    write_pattern(st, 0, 512, 2);
+    OK(pl_storage_replace(st, bytes, sizeof bytes, &done, &e));
+    assert_true(done);
+    assert_true(reads_as(st, 0, sizeof bytes, 3));
+    assert_int_equal(pl_storage_size(st), sizeof bytes);
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        assert_int_equal(size_after(st, 1, seed), 4096);
+        assert_int_equal(size_after(st, 2, seed), sizeof bytes);
+        assert_true(sector_is(st, 2, seed, 0, 3) && sector_is(st, 2, seed, 1, 3));
+    }
+    pl_flaky_fail_at(st, 2, EIO, false);
+    FAILS(PL_E_SYS, "replacing", pl_storage_replace(st, bytes, 10, &done, &e));
+    assert_false(done);
+    assert_int_equal(pl_storage_size(st), sizeof bytes);
+}
+
 static void every_prefix_can_be_seen(void **state)
 {
     struct pl_storage *st = *state;
@@ -223,6 +246,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(it_behaves_as_a_file),
+        TEST(a_replaced_file_is_the_old_one_or_the_new_one),
         TEST(every_prefix_can_be_seen),
         TEST(what_was_flushed_survives_every_seed),
         TEST(what_was_not_flushed_is_lost_torn_and_reordered),

@@ -1,4 +1,5 @@
 /* Growing split disks by more files. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -164,7 +165,7 @@ static void a_file_in_the_way_is_kept(void **state)
     vmdk_rig_end(&rig);
 }
 
-/* A flaky storage has no way to be replaced. */
+/* Behind the CID, which is synced. */
 static void a_descriptor_that_cannot_be_replaced_leaves_the_old_disk(void **state)
 {
     struct vmdk_rig rig;
@@ -179,8 +180,9 @@ static void a_descriptor_that_cannot_be_replaced_leaves_the_old_disk(void **stat
     text = vmdk_rig_read_text(&rig);
     memory = rig.file[0].st;
     OK(pl_flaky_storage(text, strlen(text), 65536, &rig.file[0].st, &e));
+    pl_flaky_fail_at(rig.file[0].st, 2, EIO, false);
     OK(vmdk_rig_open(&rig, WRITE, &e));
-    FAILS(PL_E_UNSUPPORTED, "replaced", resize(&rig, 9 * PL_GIB, PL_PREALLOC_OFF, &e));
+    FAILS(PL_E_SYS, "replacing", resize(&rig, 9 * PL_GIB, PL_PREALLOC_OFF, &e));
     assert_null(vmdk_rig_file(&rig, "disk-s002.vmdk"));
     is_old(&rig);
     pl_storage_close(memory, NULL);
