@@ -124,48 +124,6 @@ static int set_uuids(const struct pl_create_args *args, const struct vdi_request
     return 0;
 }
 
-/* The UUID behind "name:" among the words of an identity; false: there is none. */
-static bool find_uuid(const char *words, const char *name, uint8_t raw[static 16])
-{
-    const size_t len = strlen(name);
-    char text[PL_UUID_TEXT];
-    struct pl_uuid uuid;
-
-    for (const char *at = words; at && *at; at += strspn(at, " ")) {
-        if (strncmp(at, name, len) == 0 && at[len] == ':') {
-            snprintf(text, sizeof text, "%s", at + len + 1);
-            if (pl_uuid_parse(text, &uuid, NULL) < 0)
-                return false;
-            pl_uuid_store_guid(raw, &uuid);
-            return true;
-        }
-        at += strcspn(at, " ");
-    }
-    return false;
-}
-
-static int set_parent(const struct pl_create_args *args, struct vdi_header *h, struct pl_err *e)
-{
-    if (args->parent.format && strcmp(args->parent.format, "vdi") != 0)
-        return pl_fail(e, PL_E_UNSUPPORTED,
-                       "'%s' is of the format %s, but only a VDI image can be its parent",
-                       args->parent.name, args->parent.format);
-    if (!find_uuid(args->parent.identity, "uuid", h->parent_uuid)) {
-        pl_fail(e, PL_E_UNSUPPORTED, "the UUID of its parent '%s' is not known", args->parent.name);
-        return pl_hint(e, "the image is tied to that UUID: the parent must be a VDI image that can "
-                          "be opened");
-    }
-    if (!find_uuid(args->parent.identity, "modification", h->parent_modification_uuid))
-        memset(h->parent_modification_uuid, 0, sizeof h->parent_modification_uuid);
-    h->type = VDI_TYPE_DIFF;
-    if (strchr(args->parent.name, '/'))
-        pl_warn(args->report,
-                "the image keeps the UUID of its parent and not its name '%s': it is looked for "
-                "in the image's folder",
-                args->parent.name);
-    return 0;
-}
-
 /* ---- the file ---- */
 
 static int write_map(struct pl_storage *file, const struct vdi_header *h, struct pl_err *e)
@@ -217,7 +175,8 @@ int vdi_create(const struct pl_create_args *args, struct pl_err *e)
         return pl_fail(e, PL_E_UNSUPPORTED, "a VDI image cannot be written to a pipe");
     if (vdi_read_request(args->options, args->parent.name, &request, e) < 0 ||
         vdi_plan(&request, args->size, &h, e) < 0 ||
-        (args->parent.name && set_parent(args, &h, e) < 0) || set_uuids(args, &request, &h, e) < 0)
+        (args->parent.name && vdi_name_parent(&h, &args->parent, args->report, e) < 0) ||
+        set_uuids(args, &request, &h, e) < 0)
         return -1;
     return write_image(args, &h, request.prealloc, e);
 }

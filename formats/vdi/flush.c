@@ -63,7 +63,7 @@ int vdi_begin_change(struct vdi *v, struct pl_err *e)
         return -1;
     if (v->changed)
         return 0;
-    if (!v->fresh) {
+    if (!v->fresh && !v->keeps_content) {
         pl_uuid_random(&uuid);
         pl_uuid_store_guid(v->header.modification_uuid, &uuid);
         if (vdi_write_header(v, e) < 0 || vdi_sync(v, e) < 0)

@@ -107,6 +107,7 @@ static int vdi_open(const struct pl_open_args *args, struct pl_layer *layer, str
     v->report = args->report;
     v->writable = args->writable;
     v->cache_bytes = args->cache_bytes;
+    v->keeps_content = args->keeps_content;
     v->file_end = pl_storage_size(v->file);
     if (load(v, args, layer, e) < 0) {
         vdi_close(v);
@@ -130,12 +131,14 @@ const struct pl_driver pl_vdi = {
     .cancel = vdi_cancel,
     .zero = vdi_zero,
     .discard = vdi_discard,
+    .forget = vdi_forget,
     .flush = vdi_flush,
     .seal = vdi_seal,
     .finish = vdi_finish,
     .create = vdi_create,
     .resize = vdi_resize,
     .compact = vdi_compact,
+    .set_parent = vdi_set_parent,
     .check = vdi_check,
     .measure = vdi_measure,
     .info = vdi_info,

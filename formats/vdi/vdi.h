@@ -1,15 +1,16 @@
 /* vdi.h - the state of an open VDI file, and what its parts offer each other.
  *
  * Layout: layout.h.  Parts, tied into the driver by vdi.c:
- *   header.c                   the header           create.c, measure.c
+ *   header.c                   the header           create.c, measure.c, parent.c
  *   map_storage.c, block_map.c entries of the map   resize.c
  *   scan.c                     all of them          compact.c
  *   room.c                     places in the file   check.c, facts.c
  *   write.c, zero.c            allocate, link, zero
  *   flush.c                    order on disk
  *
- * Order on disk.  Before the first change the header gets a new modification UUID, synced.  Then
- * changes of the map gather in the cache and reach the file only by vdi_write_back, in steps:
+ * Order on disk.  Before the first change the header gets a new modification UUID, synced, unless
+ * children cannot see the change (keeps_content).  Then changes of the map gather in the cache and
+ * reach the file only by vdi_write_back, in steps:
  *   1. the header's cBlocksAllocated, which is never below a place that the map on disk uses;
  *   2. the file is made long enough for the places; a sync, which waits for guest data too;
  *   3. entries of the map;
@@ -53,10 +54,11 @@ struct vdi {
     struct pl_storage *file; /* the core's */
     const struct pl_report *report;
     bool writable;
-    bool has_parent;
+    bool has_parent;   /* changed by vdi_set_parent alone */
     bool fresh;        /* made a moment ago: no modification to tell of ... */
     bool derive_image; /* ... identifiers follow from the content when it is finished */
     bool derive_modification;
+    bool keeps_content;   /* see pl_open_args */
     uint32_t cache_bytes; /* 0: the default */
     uint32_t block_bits;
     uint64_t stride;                /* bytes of a place */
@@ -179,7 +181,7 @@ int vdi_check_writable(const struct vdi *v, struct pl_err *e) PL_CHECK PL_NEEDS(
 /* PL_E_CORRUPT: the map is too wrong to be changed. */
 int vdi_refuse_map(const struct vdi_findings *found, struct pl_err *e);
 /* What comes before every change: at the first one the map is looked at and the modification UUID
- * changes, on disk. */
+ * changes, on disk, unless the content is kept. */
 int vdi_begin_change(struct vdi *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* The steps at the top of this page; `sync_last` adds a sync at the end. */
 int vdi_write_back(struct vdi *v, bool sync_last, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
@@ -199,9 +201,18 @@ void vdi_cancel(void *state, const struct pl_place *place);                /* gi
 int vdi_zero(void *state, uint64_t at, uint64_t len, bool unmap, struct pl_err *e);
 int vdi_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e); /* the same, in any case
                                                                               giving room back */
+/* The same: they become what a block is that the image says nothing of.  PL_E_UNSUPPORTED in a
+ * static image, PL_E_INVALID for a part of a block over a parent. */
+int vdi_forget(void *state, uint64_t at, uint64_t len, struct pl_err *e);
 /* create.c: what -o takes, and a new file. */
 extern const struct pl_option_help vdi_create_options[];
 int vdi_create(const struct pl_create_args *args, struct pl_err *e); /* writes it */
+/* parent.c: what a header says of a parent (name null: that it has none).  PL_E_UNSUPPORTED for one
+ * that is no VDI image, or not known. */
+int vdi_name_parent(struct vdi_header *h, const struct pl_parent_ref *parent,
+                    const struct pl_report *report, struct pl_err *e) PL_CHECK;
+/* Another parent, or none. */
+int vdi_set_parent(void *state, const struct pl_parent_ref *parent, struct pl_err *e);
 /* The sizes that a new file has. */
 int vdi_measure(const struct pl_measure_args *args, struct pl_measure_result *result,
                 struct pl_err *e);
