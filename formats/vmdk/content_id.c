@@ -63,7 +63,7 @@ static int change_cid(struct vmdk *v, struct pl_err *e)
 
 int vmdk_before_change(struct vmdk *v, struct pl_err *e)
 {
-    if (v->fresh || !v->descriptor.has_cid ||
+    if (v->fresh || v->keeps_content || !v->descriptor.has_cid ||
         atomic_load_explicit(&v->cid_changed, memory_order_acquire))
         return 0;
     PL_LOCKED(&v->cid_lock);

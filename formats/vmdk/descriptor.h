@@ -85,6 +85,18 @@ bool vmdk_descriptor_find(const struct vmdk_descriptor *d, const char *key, stru
 /* A copy of the value, the caller's to free; null: no such line, an empty value, or no memory. */
 char *vmdk_descriptor_value(const struct vmdk_descriptor *d, const char *key);
 
+/* ---- descriptor_put.c ---- */
+/* A key, and how a line that has it is written where there is none. */
+struct vmdk_key {
+    const char *name, *equals; /* "CID", "=" */
+    const char *const *behind; /* keys that it comes behind, in order of preference; ends with a
+                                     null; without them it comes last */
+};
+/* Makes *d the descriptor with `value`, with its quotes if it has any, for the key; null: without
+ * lines that have the key.  On failure *d is as before, or lacks some of those lines. */
+int vmdk_descriptor_put(struct vmdk_descriptor *d, const struct vmdk_key *key, const char *value,
+                        struct pl_err *e) PL_CHECK;
+
 /* The words above, as VMware writes them. */
 const char *vmdk_access_name(enum vmdk_access access);
 const char *vmdk_type_name(enum vmdk_type type); /* the same for the type */

@@ -22,6 +22,7 @@ struct vmdk_extent_ops {
     void (*cancel)(void *state, const struct pl_place *place);
     int (*zero)(void *state, uint64_t at, uint64_t len, bool unmap, struct pl_err *e);
     int (*discard)(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+    int (*forget)(void *state, uint64_t at, uint64_t len, struct pl_err *e);
     int (*flush)(void *state, struct pl_err *e);
     int (*finish)(void *state, struct pl_err *e);
     int (*resize)(void *state, uint64_t size, enum pl_prealloc prealloc, struct pl_err *e);
@@ -29,6 +30,11 @@ struct vmdk_extent_ops {
     /* Adds to the counts of *result. */
     int (*check)(void *state, enum pl_repair repair, const struct pl_report *report,
                  struct pl_check_result *result, struct pl_err *e);
+    /* What the extent does not say is the parent's from now on, or nobody's.  Null: it says all. */
+    void (*set_parent)(void *state, bool has_parent);
+    /* The header names this place of the descriptor from now on, on stable storage.  Both are bytes
+     * in whole sectors.  Null: it cannot name one. */
+    int (*place_descriptor)(void *state, uint64_t off, uint64_t len, struct pl_err *e);
     void (*close)(void *state); /* frees the state; the file is closed by vmdk.c */
 };
 

@@ -10,15 +10,14 @@
 #include "core/base/scope.h"
 #include "core/base/text.h"
 #include "formats/vmdk/create.h"
-#include "formats/vmdk/vmdk.h"
+#include "formats/vmdk/parent.h"
 
 /* What the disk will be known by. */
 struct identity {
     uint32_t cid;
     struct pl_uuid uuid;
     uint8_t long_id[12]; /* in front of the CID */
-    uint32_t parent_cid;
-    char parent_uuid[PL_UUID_TEXT]; /* "": none */
+    struct vmdk_parent_id parent;
 };
 
 /* ATA disks: 16 heads of 63 sectors.  SCSI disks: as the BIOS of a BusLogic or LSI Logic adapter
@@ -73,56 +72,6 @@ static int choose_identity(const struct vmdk_request *r, const struct pl_create_
     return 0;
 }
 
-/* The value of the word that begins with `key`, up to a blank or `room` - 1 characters. */
-static bool find_word(const char *words, const char *key, char *out, size_t room)
-{
-    const char *word = words ? strstr(words, key) : NULL;
-    size_t len;
-
-    if (!word)
-        return false;
-    word += strlen(key);
-    len = strcspn(word, " ");
-    if (len >= room)
-        return false;
-    memcpy(out, word, len);
-    out[len] = '\0';
-    return true;
-}
-
-static int read_parent(const struct pl_create_args *args, struct identity *id, struct pl_err *e)
-{
-    char cid[9];
-
-    id->parent_cid = VMDK_CID_NONE;
-    if (!args->parent.name)
-        return 0;
-    if (args->parent.format && strcmp(args->parent.format, "vmdk") != 0)
-        return pl_fail(e, PL_E_INVALID, "the backing file must be a vmdk image, not %s",
-                       args->parent.format);
-    if (!find_word(args->parent.identity, "cid:", cid, sizeof cid)) {
-        pl_fail(e, PL_E_INVALID, "backing file '%s': it has no CID to know it by",
-                args->parent.name);
-        return pl_hint(e, "it must exist and be a vmdk disk with a descriptor");
-    }
-    id->parent_cid = (uint32_t)strtoul(cid, NULL, 16);
-    if (!find_word(args->parent.identity, "uuid:", id->parent_uuid, sizeof id->parent_uuid))
-        id->parent_uuid[0] = '\0';
-    return 0;
-}
-
-/* Names are between quotes, and nothing is escaped. */
-static int check_name(const char *name, struct pl_err *e)
-{
-    for (const char *c = name; *c; c++)
-        if (*c == '"' || (unsigned char)*c < 0x20)
-            return pl_fail(e, PL_E_INVALID,
-                           "'%s': a descriptor cannot hold a name with quotes or control "
-                           "characters",
-                           name);
-    return 0;
-}
-
 static const char *create_type(enum vmdk_subformat subformat)
 {
     static const char *const types[] = {
@@ -148,7 +97,7 @@ static void put_head(FILE *out, const struct vmdk_request *r, const struct pl_cr
             "CID=%08" PRIx32 "\n"
             "parentCID=%08" PRIx32 "\n"
             "createType=\"%s\"\n",
-            id->cid, id->parent_cid, create_type(r->subformat));
+            id->cid, id->parent.cid, create_type(r->subformat));
     if (args->parent.name)
         fprintf(out, "parentFileNameHint=\"%s\"\n", args->parent.name);
 }
@@ -170,7 +119,7 @@ static int put_extents(FILE *out, const struct vmdk_request *r, const struct pl_
 
         if (!name)
             return pl_fail(e, PL_E_NOMEM, "no memory for a file name");
-        if (check_name(name, e) < 0)
+        if (vmdk_check_name(name, e) < 0)
             return -1;
         fprintf(out, "%s %" PRIu64 " %s \"%s\"%s\n", stream ? "RDONLY" : "RW",
                 vmdk_extent_size(r, i) / VMDK_SECTOR, types[r->subformat], name,
@@ -201,8 +150,8 @@ static void put_database(FILE *out, const struct vmdk_request *r, const struct i
             "ddb.uuid.image = \"%s\"\n",
             pl_format_hex(id->long_id, sizeof id->long_id, long_id), id->cid,
             pl_uuid_format(&id->uuid, uuid));
-    if (id->parent_uuid[0])
-        fprintf(out, "ddb.uuid.parent = \"%s\"\n", id->parent_uuid);
+    if (id->parent.uuid[0])
+        fprintf(out, "ddb.uuid.parent = \"%s\"\n", id->parent.uuid);
 }
 
 int vmdk_new_descriptor(const struct vmdk_request *r, const struct pl_create_args *args,
@@ -213,8 +162,7 @@ int vmdk_new_descriptor(const struct vmdk_request *r, const struct pl_create_arg
     FILE *out;
     int result;
 
-    if (choose_identity(r, args, &id, e) < 0 || read_parent(args, &id, e) < 0 ||
-        (args->parent.name && check_name(args->parent.name, e) < 0))
+    if (choose_identity(r, args, &id, e) < 0 || vmdk_read_parent(&args->parent, &id.parent, e) < 0)
         return -1;
     *text = NULL;
     out = open_memstream(text, &len);

@@ -10,6 +10,7 @@
 #include "core/base/scope.h"
 #include "core/base/uuid.h"
 #include "formats/vmdk/create.h"
+#include "formats/vmdk/rewrite.h"
 #include "formats/vmdk/vmdk.h"
 
 /* ---- the descriptor ---- */
@@ -82,13 +83,18 @@ static struct pl_uuid read_uuid(const struct vmdk *v, const char *key)
     return uuid;
 }
 
+void vmdk_read_parent_facts(struct vmdk *v)
+{
+    v->parent_uuid = read_uuid(v, "ddb.uuid.parent");
+    v->has_parent = v->descriptor.parent_cid != VMDK_CID_NONE || !pl_uuid_is_null(&v->parent_uuid);
+}
+
 static void read_facts(struct vmdk *v)
 {
     if (!v->descriptor.text)
         v->descriptor.parent_cid = VMDK_CID_NONE;
     v->uuid = read_uuid(v, "ddb.uuid.image");
-    v->parent_uuid = read_uuid(v, "ddb.uuid.parent");
-    v->has_parent = v->descriptor.parent_cid != VMDK_CID_NONE || !pl_uuid_is_null(&v->parent_uuid);
+    vmdk_read_parent_facts(v);
     v->encoding = vmdk_descriptor_value(&v->descriptor, "encoding");
     v->create_type = vmdk_descriptor_value(&v->descriptor, "createType");
     v->of_device = v->create_type && is_of_device(v->create_type);
@@ -182,6 +188,14 @@ static void warn_of_change_tracking(const struct vmdk *v)
 
     if (name)
         pl_warn(v->report, "changes are not recorded in the change tracking file '%s'", name);
+}
+
+static int make_writable(struct vmdk *v, struct pl_err *e)
+{
+    if (vmdk_check_writable(v, e) < 0 || vmdk_bring_home(v, e) < 0)
+        return -1;
+    warn_of_change_tracking(v);
+    return 0;
 }
 
 /* ---- the layer ---- */
@@ -293,6 +307,7 @@ int vmdk_open(const struct pl_open_args *args, struct pl_layer *layer, struct pl
     v->file = args->file;
     v->report = args->report;
     v->fresh = args->created;
+    v->keeps_content = args->keeps_content;
     v->maker = args->maker;
     v->cache_bytes = args->cache_bytes;
     pl_lock_init(&v->cid_lock);
@@ -302,13 +317,11 @@ int vmdk_open(const struct pl_open_args *args, struct pl_layer *layer, struct pl
         return -1;
     }
     derive(v);
-    if ((args->writable && !args->check_only && vmdk_check_writable(v, e) < 0) ||
-        set_texts(v, layer, e) < 0) {
+    if (set_texts(v, layer, e) < 0 ||
+        (args->writable && !args->check_only && make_writable(v, e) < 0)) {
         vmdk_close(v); /* the core frees the texts */
         return -1;
     }
-    if (args->writable && !args->check_only)
-        warn_of_change_tracking(v);
     fill_layer(v, layer);
     return 0;
 }

@@ -4,7 +4,7 @@
  * of a grain table and in that a hosted one has everything twice; all else is the same code.
  *
  * Parts:
- *   sparse_header.c   headers and footer        sparse_write.c   room, link, zero, discard
+ *   sparse_header.c   headers and footer        sparse_write.c   room, link, zero, forget
  *   sparse_open.c     open, the descriptor      sparse_room.c    free room in the file
  *   grain_table.c     look-up of entries        sparse_flush.c   order on disk
  *   sparse_map.c      runs                      sparse_create.c, sparse_resize.c
@@ -54,7 +54,7 @@ struct vmdk_sparse {
     /* ---- constant after open, but for what resize changes (size, directory*) ---- */
     struct pl_storage *file; /* vmdk.c's */
     const struct pl_report *report;
-    bool writable, has_parent;
+    bool writable;
     bool cowd, compressed, markers;
     bool zeroed_grains; /* an entry of 1 says zeros ... */
     bool may_zero;      /* ... and may be written */
@@ -66,6 +66,7 @@ struct vmdk_sparse {
     uint64_t metadata_end; /* of header and descriptor, in bytes: no grain begins before it */
 
     struct pl_lock lock;       /* guards all below; leaf but for the storage */
+    bool has_parent;           /* zeros must be told */
     struct vmdk_header header; /* hosted: as on disk, or as the next write makes it */
     struct vmdk_cowd_header cowd_header;
     struct pl_table_cache *directory_cache, *table_cache; /* sectors of `file` */
@@ -232,6 +233,9 @@ int vmdk_sparse_zero(void *state, uint64_t at, uint64_t len, bool unmap, struct 
 /* Gives the room of whole grains back. */
 int vmdk_sparse_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e);
 
+/* What the extent said of whole grains is gone. */
+int vmdk_sparse_forget(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+
 /* ---- sparse_create.c ---- */
 /* A grain directory with its tables in a row behind it, in sectors. */
 struct vmdk_tables {
@@ -258,6 +262,9 @@ int vmdk_set_table(struct vmdk_sparse *s, unsigned copy, uint64_t index, uint64_
 int vmdk_sparse_resize(void *state, uint64_t size, enum pl_prealloc prealloc, struct pl_err *e);
 /* Writes the first sector of the header from s, and syncs; an extent that could not is broken. */
 int vmdk_write_first_sector(struct vmdk_sparse *s, struct pl_err *e) PL_CHECK PL_NEEDS(&s->lock);
+
+/* The extent's place_descriptor. */
+int vmdk_sparse_place_descriptor(void *state, uint64_t off, uint64_t len, struct pl_err *e);
 
 /* ---- sparse_check.c, sparse_compact.c ---- */
 /* The extent's check. */

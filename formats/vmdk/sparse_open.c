@@ -253,6 +253,14 @@ void vmdk_sparse_close(void *state)
     free(s);
 }
 
+static void set_parent(void *state, bool has_parent)
+{
+    struct vmdk_sparse *s = state;
+
+    PL_LOCKED(&s->lock);
+    s->has_parent = has_parent;
+}
+
 static const struct vmdk_extent_ops sparse_ops = {
     .kind = "sparse",
     .map = vmdk_sparse_map,
@@ -261,10 +269,13 @@ static const struct vmdk_extent_ops sparse_ops = {
     .cancel = vmdk_sparse_cancel,
     .zero = vmdk_sparse_zero,
     .discard = vmdk_sparse_discard,
+    .forget = vmdk_sparse_forget,
     .flush = vmdk_sparse_flush,
     .resize = vmdk_sparse_resize,
     .compact = vmdk_sparse_compact,
     .check = vmdk_sparse_check,
+    .set_parent = set_parent,
+    .place_descriptor = vmdk_sparse_place_descriptor,
     .close = vmdk_sparse_close,
 };
 

@@ -33,6 +33,18 @@ int vmdk_write_first_sector(struct vmdk_sparse *s, struct pl_err *e)
     return pl_within(e, "header");
 }
 
+int vmdk_sparse_place_descriptor(void *state, uint64_t off, uint64_t len, struct pl_err *e)
+{
+    struct vmdk_sparse *s = state;
+
+    PL_LOCKED(&s->lock);
+    if (vmdk_sparse_writable(s, e) < 0)
+        return -1;
+    s->header.descriptorOffset = off / VMDK_SECTOR;
+    s->header.descriptorSize = len / VMDK_SECTOR;
+    return vmdk_write_first_sector(s, e);
+}
+
 static int check_request(const struct vmdk_sparse *s, uint64_t size, struct pl_err *e)
 {
     if (vmdk_sparse_writable(s, e) < 0)

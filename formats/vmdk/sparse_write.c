@@ -177,49 +177,56 @@ void vmdk_sparse_cancel(void *state, const struct pl_place *place)
 
 /* ---- zeros ---- */
 
-/* Makes the run of grains that begins with the first entry zeros; *done grains.  `keep`: what has
- * room keeps it. */
-static int zero_run(struct vmdk_sparse *s, uint64_t grain, const struct vmdk_entries *io, bool keep,
-                    uint32_t *done, struct pl_err *e) PL_NEEDS(&s->lock);
-static int zero_run(struct vmdk_sparse *s, uint64_t grain, const struct vmdk_entries *io, bool keep,
-                    uint32_t *done, struct pl_err *e)
+/* What becomes of grains. */
+struct clearing {
+    uint32_t entry; /* what those get that say something else ... */
+    bool keep;      /* ... but for grains that have room: those keep it and get zeros */
+    bool same;      /* all entries that do not point say the same */
+};
+
+/* Clears the run of grains that begins with the first entry; *done grains. */
+static int clear_run(struct vmdk_sparse *s, uint64_t grain, const struct vmdk_entries *io,
+                     const struct clearing *how, uint32_t *done, struct pl_err *e)
+    PL_NEEDS(&s->lock);
+static int clear_run(struct vmdk_sparse *s, uint64_t grain, const struct vmdk_entries *io,
+                     const struct clearing *how, uint32_t *done, struct pl_err *e)
 {
-    const uint32_t entry = io->entry[0],
-                   zeros = s->has_parent ? VMDK_ENTRY_ZEROED : VMDK_ENTRY_NONE;
+    const uint32_t entry = io->entry[0];
     const bool points = vmdk_entry_points(s, entry);
     uint64_t end;
 
     *done = points ? placed_run(s, io, 0) : unplaced_run(s, io, 0, true);
     for (uint32_t i = 0; points && i < *done; i++)
         if (vmdk_check_entry(s, io->entry[i], grain + i, s->file_end, e) < 0 ||
-            (keep && guard_metadata(s, vmdk_entry_offset(io->entry[i]), e) < 0))
+            (how->keep && guard_metadata(s, vmdk_entry_offset(io->entry[i]), e) < 0))
             return -1;
-    if (points && keep) {
+    if (points && how->keep) {
         end = PL_MIN((grain + *done) << s->grain_bits, s->size);
         return pl_storage_zero(s->file, vmdk_entry_offset(entry), end - (grain << s->grain_bits),
                                e);
     }
-    if (!points && (entry == zeros || !s->has_parent))
+    if (!points && (entry == how->entry || how->same))
         return 0;
     return vmdk_change_entries(
-        s, (struct vmdk_change){ .grain = grain, .count = *done, .entry = zeros }, e);
+        s, (struct vmdk_change){ .grain = grain, .count = *done, .entry = how->entry }, e);
 }
 
-static int zero_range(struct vmdk_sparse *s, uint64_t at, uint64_t len, bool keep, struct pl_err *e)
-    PL_NEEDS(&s->lock);
-static int zero_range(struct vmdk_sparse *s, uint64_t at, uint64_t len, bool keep, struct pl_err *e)
+static int clear_range(struct vmdk_sparse *s, uint64_t at, uint64_t len, struct clearing how,
+                       struct pl_err *e) PL_NEEDS(&s->lock);
+static int clear_range(struct vmdk_sparse *s, uint64_t at, uint64_t len, struct clearing how,
+                       struct pl_err *e)
 {
     const uint64_t end = pl_div_up(at + len, s->grain_size);
     struct vmdk_entries io; /* not cleared: it is big */
     uint32_t done;
 
     for (uint64_t grain = at >> s->grain_bits; grain < end; grain += done)
-        if (look(s, grain, end - grain, &io, e) < 0 || zero_run(s, grain, &io, keep, &done, e) < 0)
+        if (look(s, grain, end - grain, &io, e) < 0 || clear_run(s, grain, &io, &how, &done, e) < 0)
             return -1;
     return 0;
 }
 
-static int check_zero(const struct vmdk_sparse *s, uint64_t at, uint64_t len, struct pl_err *e)
+static int check_grains(const struct vmdk_sparse *s, uint64_t at, uint64_t len, struct pl_err *e)
 {
     uint64_t whole = len;
 
@@ -231,16 +238,25 @@ static int check_zero(const struct vmdk_sparse *s, uint64_t at, uint64_t len, st
                : pl_fail(e, PL_E_INVALID, "0x%" PRIx64 " bytes are no whole number of grains", len);
 }
 
+/* Zeros, where an entry can say them. */
+static struct clearing zeros(const struct vmdk_sparse *s, bool keep) PL_NEEDS(&s->lock);
+static struct clearing zeros(const struct vmdk_sparse *s, bool keep)
+{
+    return (struct clearing){ .entry = s->has_parent ? VMDK_ENTRY_ZEROED : VMDK_ENTRY_NONE,
+                              .keep = keep,
+                              .same = !s->has_parent };
+}
+
 int vmdk_sparse_zero(void *state, uint64_t at, uint64_t len, bool unmap, struct pl_err *e)
 {
     struct vmdk_sparse *s = state;
 
     PL_LOCKED(&s->lock);
-    if (check_zero(s, at, len, e) < 0)
+    if (check_grains(s, at, len, e) < 0)
         return -1;
     if (s->has_parent && !s->may_zero)
         return 1;
-    return zero_range(s, at, len, !unmap, e);
+    return clear_range(s, at, len, zeros(s, !unmap), e);
 }
 
 int vmdk_sparse_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e)
@@ -248,8 +264,18 @@ int vmdk_sparse_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e
     struct vmdk_sparse *s = state;
 
     PL_LOCKED(&s->lock);
-    if (check_zero(s, at, len, e) < 0)
+    if (check_grains(s, at, len, e) < 0)
         return -1;
     /* An entry that says nothing would show the parent. */
-    return s->has_parent && !s->may_zero ? 0 : zero_range(s, at, len, false, e);
+    return s->has_parent && !s->may_zero ? 0 : clear_range(s, at, len, zeros(s, false), e);
+}
+
+int vmdk_sparse_forget(void *state, uint64_t at, uint64_t len, struct pl_err *e)
+{
+    struct vmdk_sparse *s = state;
+
+    PL_LOCKED(&s->lock);
+    if (check_grains(s, at, len, e) < 0)
+        return -1;
+    return clear_range(s, at, len, (struct clearing){ .entry = VMDK_ENTRY_NONE }, e);
 }

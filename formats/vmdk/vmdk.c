@@ -7,6 +7,7 @@
 #include "core/base/bytes.h"
 #include "core/base/checked.h"
 #include "formats/vmdk/create.h"
+#include "formats/vmdk/parent.h"
 
 static bool vmdk_probe(const struct pl_probe *probe)
 {
@@ -178,6 +179,30 @@ static int vmdk_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e
     return 0;
 }
 
+static int vmdk_forget(void *state, uint64_t at, uint64_t len, struct pl_err *e)
+{
+    while (len > 0) {
+        const struct vmdk_part *part = part_to_change(state, at, e);
+        const struct vmdk_extent *x;
+        uint64_t here;
+
+        if (!part)
+            return -1;
+        x = &part->extent;
+        here = clip(x, at, len);
+        if (!x->ops->forget) {
+            pl_fail(e, PL_E_UNSUPPORTED, "%s extents leave nothing to a backing file",
+                    x->ops->kind);
+            return vmdk_within(state, part, e);
+        }
+        if (x->ops->forget(x->state, at - x->start, here, e) < 0)
+            return vmdk_within(state, part, e);
+        at += here;
+        len -= here;
+    }
+    return 0;
+}
+
 /* Runs a slot of every extent that has it. */
 static int each(const struct vmdk *v, int (*run)(const struct vmdk_part *part, struct pl_err *e),
                 struct pl_err *e)
@@ -252,11 +277,13 @@ const struct pl_driver pl_vmdk = {
     .cancel = vmdk_cancel,
     .zero = vmdk_zero,
     .discard = vmdk_discard,
+    .forget = vmdk_forget,
     .flush = vmdk_flush,
     .finish = vmdk_finish,
     .create = vmdk_create,
     .resize = vmdk_resize,
     .compact = vmdk_compact,
+    .set_parent = vmdk_set_parent,
     .check = vmdk_check,
     .measure = vmdk_measure,
     .disk_usage = vmdk_disk_usage,

@@ -9,7 +9,8 @@
  * Order on disk: a child knows its parent by the content identifier (CID) that the parent had when
  * the child was made.  Before the first change of the content a new CID is on stable storage
  * (content_id.c), so no child ever takes changed content for the old one; after a crash in between
- * the child is refused although nothing changed.  Repairs of tables leave the CID alone.
+ * the child is refused although nothing changed.  Repairs of tables leave the CID alone; so does
+ * whoever opens the disk with keeps_content, and a change of its own parent (parent.c).
  *
  * Access: RDONLY extents are read only; a disk that has some is opened for writing all the same,
  * and a write that meets one fails.  NOACCESS extents are not opened, and reading them fails.
@@ -50,11 +51,12 @@ struct vmdk {
     size_t count;
     uint64_t size;
     uint32_t granule;
-    bool has_parent;
+    bool has_parent;                  /* changed by set_parent alone, as is parent_uuid */
     bool of_device;                   /* of a kind that is made of devices of the host */
     char *encoding, *create_type;     /* null: not said */
     struct pl_uuid uuid, parent_uuid; /* VirtualBox's; null ones where there is none */
     bool fresh;                       /* a new image that nobody can be a child of yet */
+    bool keeps_content;               /* see pl_open_args: the CID stays */
     struct pl_lock cid_lock;
     atomic_bool cid_changed; /* the content may change: the CID on disk is new */
 };
@@ -63,6 +65,9 @@ struct vmdk {
 /* The driver's open: texts of *layer are set also when it fails. */
 int vmdk_open(const struct pl_open_args *args, struct pl_layer *layer, struct pl_err *e) PL_CHECK;
 void vmdk_close(void *state); /* the driver's close */
+
+/* Sets parent_uuid and has_parent by the descriptor. */
+void vmdk_read_parent_facts(struct vmdk *v);
 
 /* What all extents are opened with. */
 struct vmdk_extent_args vmdk_extent_args(const struct vmdk *v, const struct pl_open_args *args);

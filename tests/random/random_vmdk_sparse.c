@@ -20,7 +20,9 @@ static const struct random_format format = {
                .driver = &extent_driver,
                .resize_how = PL_PREALLOC_FULL,
                .grows_only = true,
-               .compacts = true },
+               .compacts = true,
+               .forgets = true,
+               .other_identity = "" },
     .runs = 3,
     .short_parent = true,
 };

@@ -93,6 +93,22 @@ static int extent_discard(void *state, uint64_t at, uint64_t len, struct pl_err 
     return x->ops->discard(x->state, at, len, e);
 }
 
+static int extent_forget(void *state, uint64_t at, uint64_t len, struct pl_err *e)
+{
+    const struct vmdk_extent *x = state;
+
+    return x->ops->forget(x->state, at, len, e);
+}
+
+static int extent_set_parent(void *state, const struct pl_parent_ref *parent, struct pl_err *e)
+{
+    const struct vmdk_extent *x = state;
+
+    (void)e;
+    x->ops->set_parent(x->state, parent->name);
+    return 0;
+}
+
 static int extent_flush(void *state, struct pl_err *e)
 {
     const struct vmdk_extent *x = state;
@@ -136,6 +152,8 @@ const struct pl_driver extent_driver = {
     .cancel = extent_cancel,
     .zero = extent_zero,
     .discard = extent_discard,
+    .forget = extent_forget,
+    .set_parent = extent_set_parent,
     .flush = extent_flush,
     .resize = extent_resize_slot,
     .compact = extent_compact,
