@@ -247,7 +247,8 @@ static int try_package(struct cli *cli, const struct info_args *a, struct pl_err
 static int run_info(struct cli *cli, const void *args, struct pl_err *e)
 {
     const struct info_args *a = args;
-    const struct pl_open_options options = { .no_parent = !a->backing_chain };
+    const struct pl_open_options options = { .no_parent = !a->backing_chain,
+                                             .describe_only = true };
     json_t *list = NULL;
     SCOPED_IMAGE img = NULL;
     int result = try_package(cli, a, e);

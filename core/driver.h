@@ -122,6 +122,8 @@ struct pl_open_args {
     struct pl_storage *file; /* stays the core's */
     bool writable;           /* repairs that the format wants before writing are made by open */
     bool check_only;         /* for `check`: tolerate what repair can mend (dirty, corrupt bits) */
+    bool describe_only;      /* for `info`: files that this one names and that are not there are
+                                facts; the disk's content is not asked for */
     bool keeps_content;   /* what is written leaves the disk as it reads, or no child can tell: the
                            identity that children know the file by stays */
     const char *snapshot; /* open this internal snapshot (id or name) read-only instead; null */
@@ -210,7 +212,8 @@ struct pl_driver {
     /* The file names another parent from now on, or none; no guest address changes its place.  On
      * stable storage when it returns; at every instant the file names the old one or the new one.
      * What the layer says nothing of must read the same below both: the core saw to it, or the user
-     * answers for it.  The core updates the texts of the layer. */
+     * answers for it.  The core updates the texts of the layer, and writes no more to one that had
+     * no parent until it was opened again: its granule may be larger over one. */
     int (*set_parent)(void *state, const struct pl_parent_ref *parent, struct pl_err *e);
     /* Changes options of the format in place.  `options` has keys of amend_options alone. */
     int (*amend)(void *state, const struct pl_options *options, const struct pl_report *report,

@@ -93,6 +93,7 @@ static int open_by_name(const struct search *s, const char *name, struct pl_err 
         .keeps_content = s->writable,
         .no_parent = true, /* one step at a time: no recursion */
         .force_share = s->options->force_share,
+        .describe_only = s->options->describe_only,
         .allowed_dirs = s->options->allowed_dirs,
         .report = s->report,
     };

@@ -24,6 +24,7 @@ struct pl_open_options {
     bool no_parent;   /* what the parent would say reads as zeros; the parent is not opened */
     bool force_share; /* read-only, without locks: the content may change meanwhile (qemu-img -U) */
     bool check_only;  /* open what `check` can work on, however damaged */
+    bool describe_only; /* open what can be described, though files that it names are missing */
     bool keeps_content; /* see pl_open_args of core/driver.h: children go on knowing the image */
     const char *const *allowed_dirs; /* folders that parents and data files may come from, besides
                                         the image's own; null-terminated, or null */

@@ -168,6 +168,12 @@ static int add_part(struct vmdk *v, const struct pl_open_args *args, size_t i, s
     return -1;
 }
 
+/* `check` goes on without any part, `info` without files that are not there. */
+static bool may_be_missing(const struct pl_open_args *args, const struct pl_err *why)
+{
+    return args->check_only || (args->describe_only && why->kind == PL_E_NOT_FOUND);
+}
+
 int vmdk_open_parts(struct vmdk *v, const struct pl_open_args *args, struct pl_err *e)
 {
     PL_FREE size_t *first = NULL;
@@ -181,13 +187,13 @@ int vmdk_open_parts(struct vmdk *v, const struct pl_open_args *args, struct pl_e
 
         if (add_part(v, args, i, first[i], &why) < 0) {
             vmdk_within(v, &v->parts[i], &why);
-            if (!args->check_only) {
+            if (!may_be_missing(args, &why)) {
                 if (e)
                     *e = why;
                 return -1;
             }
             if (told++ < TOLD_MAX)
-                pl_warn(args->report, "ERROR %s", why.msg);
+                pl_warn(args->report, "%s%s", args->check_only ? "ERROR " : "", why.msg);
             else if (told == TOLD_MAX + 1)
                 pl_warn(args->report, "more extents are missing, which are not shown");
         }

@@ -35,7 +35,7 @@
 struct vmdk_part {
     struct vmdk_extent extent; /* ops null: it cannot be used, see `line` and `missing` */
     size_t line;               /* index of its line; VMDK_NO_LINE: there is none */
-    bool missing;              /* its file could not be opened (check_only) */
+    bool missing;              /* its file could not be opened (check_only, describe_only) */
     bool repeated;             /* another part before it uses the same file */
 };
 #define VMDK_NO_LINE SIZE_MAX
@@ -80,7 +80,7 @@ const struct vmdk_line *vmdk_line_of(const struct vmdk *v, const struct vmdk_par
 
 /* ---- parts.c ---- */
 /* Opens the extents of v->descriptor into v->parts, which are as many.  With check_only those that
- * cannot be opened are marked as missing. */
+ * cannot be opened are marked as missing, with describe_only those that are not there. */
 int vmdk_open_parts(struct vmdk *v, const struct pl_open_args *args, struct pl_err *e) PL_CHECK;
 /* Opens the extent in how->file that the line speaks of, by its kind. */
 int vmdk_open_kind(const struct vmdk_line *line, const struct vmdk_extent_args *how,

@@ -117,6 +117,29 @@ missing_part() {
 }
 it "a missing extent is named" missing_part
 
+missing_part_described() {
+    must "$PLATTER" info lost.vmdk || return
+    says "$(<run.err)" "extent 2 ('lost-f002.vmdk')"
+    says "$(<run.out)" "virtual size: 3 GiB (3221225472 bytes)" && says "$(<run.out)" "missing: true"
+    must "$PLATTER" info --output=json lost.vmdk || return
+    json_is '."virtual-size" == 3221225472 and (."format-specific".data | .cid > 0 and
+        (.extents | map(.missing // false) == [false, true]) and
+        .extents[1].filename == "lost-f002.vmdk" and .extents[1]."virtual-size" == 1074790400)' \
+        run.out || bad "not so: $(<run.out)"
+    rm lost-f001.vmdk
+    must "$PLATTER" info lost.vmdk && same "extents missing" 2 "$(grep -c 'missing: true' run.out)"
+    refused "extent 1 \('lost-f001.vmdk'\)" "$PLATTER" map lost.vmdk
+}
+it "a disk with missing extents is described all the same" missing_part_described
+
+missing_part_of_a_parent() {
+    must "$PLATTER" create -q -f vmdk -o subformat=monolithicFlat under.vmdk 1M &&
+        must "$PLATTER" create -q -f vmdk -b under.vmdk -F vmdk over.vmdk && rm under-flat.vmdk
+    must "$PLATTER" info --backing-chain over.vmdk && says "$(<run.out)" "missing: true"
+    refused "under-flat.vmdk" "$PLATTER" map over.vmdk
+}
+it "so is one whose parent lacks an extent" missing_part_of_a_parent
+
 short_part() {
     must "$PLATTER" create -q -f vmdk -o subformat=monolithicFlat short.vmdk 1M &&
         truncate -s 1000K short-flat.vmdk &&

@@ -441,6 +441,43 @@ static void info_tells_the_extents(void **state)
     vmdk_rig_end(&rig);
 }
 
+/* Extents that are not there do not keep the others from being described; all other defects do. */
+static void info_marks_missing_extents(void **state)
+{
+    const struct pl_open_args describe_only = { .describe_only = true };
+    struct pl_fact *facts = pl_facts_new();
+    const struct pl_fact *extent;
+    struct vmdk_rig rig;
+    struct pl_extent x;
+
+    (void)state;
+    describe(&rig, "RW 1 FLAT \"lost\" 0\nRW 2 FLAT \"a\" 0\nRW 1 SPARSE \"lost\" 1\n");
+    vmdk_rig_add(&rig, "a", 1024);
+    OK(vmdk_rig_open(&rig, describe_only, &e));
+    assert_int_equal(rig.layer.size, 2048);
+    OK(pl_vmdk.info(rig.layer.state, facts, &e));
+    extent = member(facts, "extents")->child;
+    for (unsigned i = 0; i < 3; i++, extent = extent->next)
+        if (i == 1)
+            assert_string_equal(extent->last->name, "format");
+        else
+            assert_int_equal(member(extent, "missing")->number, 1);
+    assert_null(extent);
+    pl_facts_free(facts);
+    FAILS(PL_E_NOT_FOUND, "extent 3 ('lost'): its file is missing",
+          pl_vmdk.map(rig.layer.state, 1536, 512, &x, &e));
+    assert_true(pl_vmdk.disk_usage(rig.layer.state) > 0);
+    vmdk_rig_end(&rig);
+
+    describe(&rig, "RW 1 FLAT \"lost\" 0\nRW 1 FLAT \"/dev/sda\" 0\n");
+    FAILS(PL_E_POLICY, "extent 2 ('/dev/sda')", vmdk_rig_open(&rig, describe_only, &e));
+    vmdk_rig_end(&rig);
+    describe(&rig, "RW 3 FLAT \"a\" 0\n");
+    vmdk_rig_add(&rig, "a", 1024);
+    FAILS(PL_E_CORRUPT, "the file has 1024 bytes", vmdk_rig_open(&rig, describe_only, &e));
+    vmdk_rig_end(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,6 +496,7 @@ int main(void)
         cmocka_unit_test(change_tracking_is_warned_of),
         cmocka_unit_test(check_counts_what_is_wrong),
         cmocka_unit_test(info_tells_the_extents),
+        cmocka_unit_test(info_marks_missing_extents),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
