@@ -229,9 +229,9 @@ struct pl_driver {
     /* Internal snapshots, oldest first; *list is malloc'ed, texts inside one block: see
      * pl_snapshots. */
     int (*snapshots)(void *state, struct pl_snapshot **list, size_t *count, struct pl_err *e);
-    /* The disk's state is kept under a name; of `facts` all but the id count.  PL_E_EXISTS.  Each
-     * of the four is on stable storage when it returns and leaves the old or the new state at
-     * every instant, with at most leaked space. */
+    /* The disk's state is kept under a name; of `facts` all but id and disk_size count.
+     * PL_E_EXISTS.  Each of the four flushes what was written before, is on stable storage when it
+     * returns and leaves the old or the new state at every instant, with at most leaked space. */
     int (*snapshot_create)(void *state, const struct pl_snapshot *facts, struct pl_err *e);
     /* The disk reads as the snapshot, by id or name, does; *size is its size from now on. */
     int (*snapshot_apply)(void *state, const char *name, uint64_t *size, struct pl_err *e);

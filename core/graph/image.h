@@ -1,8 +1,8 @@
 /* image.h - an open disk image: guest bytes, over its chain of parents.
  *
  * Threads: any number of threads may read and map; reads, writes, zeroing and discards may run at
- * once, the image orders those that overlap.  pl_close, pl_resize and pl_check need the image to
- * themselves. */
+ * once, the image orders those that overlap.  pl_close, pl_resize, pl_check and what changes
+ * snapshots need the image to themselves. */
 #ifndef PL_CORE_GRAPH_IMAGE_H
 #define PL_CORE_GRAPH_IMAGE_H
 
@@ -154,6 +154,30 @@ PL_API int pl_check(struct pl_image *img, enum pl_repair repair, const struct pl
 /* Internal snapshots, oldest first; *list is the caller's to free.  Formats without have none. */
 PL_API int pl_snapshots(struct pl_image *img, struct pl_snapshot **list, size_t *count,
                         struct pl_err *e) PL_CHECK;
+
+/* The four that follow change them: of an image open for writing, of which they flush what was
+ * written before.  They need the image to themselves.  When one returns its work is on stable
+ * storage; at every instant the file has the state before or the one after it.  A snapshot is named
+ * by its id, else by its name.  PL_E_UNSUPPORTED: the format, or this image, has none;
+ * PL_E_NOT_FOUND; PL_E_CORRUPT: the image must be repaired first; PL_E_NO_SPACE. */
+
+/* Keeps the disk as it is under facts->name.  What facts say of the virtual machine is recorded; id
+ * and disk_size are chosen, and the date where it is 0.  PL_E_EXISTS: there is one of that name;
+ * PL_E_INVALID: no name, or one of more than 255 bytes; PL_E_LIMIT: the reference counts or the
+ * table of snapshots are at their limit. */
+PL_API int pl_snapshot_create(struct pl_image *img, const struct pl_snapshot *facts,
+                              struct pl_err *e) PL_CHECK;
+
+/* The disk reads as it did when the snapshot was taken, and has the size of then; what was written
+ * since is lost.  Bitmaps that record writes become inconsistent, with a warning. */
+PL_API int pl_snapshot_apply(struct pl_image *img, const char *name, struct pl_err *e) PL_CHECK;
+
+/* Removes it and gives its room back; disk and other snapshots stay. */
+PL_API int pl_snapshot_delete(struct pl_image *img, const char *name, struct pl_err *e) PL_CHECK;
+
+/* Gives it another name; its id stays.  PL_E_EXISTS: another one has it. */
+PL_API int pl_snapshot_rename(struct pl_image *img, const char *name, const char *new_name,
+                              struct pl_err *e) PL_CHECK;
 
 /* Persistent bitmaps; *list is the caller's to free. */
 PL_API int pl_bitmaps(struct pl_image *img, struct pl_bitmap **list, size_t *count,

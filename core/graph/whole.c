@@ -1,5 +1,4 @@
-/* whole.c - questions and changes that concern a whole image: size, check, snapshots, bitmaps,
- * facts. */
+/* whole.c - questions and changes that concern a whole image: size, check, bitmaps, facts. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -128,17 +127,6 @@ int pl_check(struct pl_image *img, enum pl_repair repair, const struct pl_report
     if (repair != PL_REPAIR_NONE && !img->writable)
         return pl_fail(e, PL_E_INVALID, "%s: it is open for reading only", img->path);
     return img->driver->check(img->layer.state, repair, report, result, e) < 0
-               ? pl_within(e, "%s", img->path)
-               : 0;
-}
-
-int pl_snapshots(struct pl_image *img, struct pl_snapshot **list, size_t *count, struct pl_err *e)
-{
-    *list = NULL;
-    *count = 0;
-    if (!img->driver->snapshots)
-        return 0;
-    return img->driver->snapshots(img->layer.state, list, count, e) < 0
                ? pl_within(e, "%s", img->path)
                : 0;
 }

@@ -45,6 +45,20 @@ void qcow2_count_put(uint8_t *bytes, uint32_t bits, uint64_t i, uint64_t count);
  */
 int qcow2_refcount_block(const struct qcow2 *q, uint64_t cluster, uint64_t *off, struct pl_err *e)
     PL_CHECK PL_NEEDS(&q->lock);
+/* The counts from one cluster to the end of its slice. */
+struct qcow2_counts {
+    uint8_t *slice; /* valid until the next call on the refcount cache; null: no refcount block */
+    uint64_t off;   /* of the slice in the file */
+    uint64_t first; /* index in the slice of the cluster's count */
+    uint64_t count;
+};
+/* Looks them up. */
+int qcow2_counts(struct qcow2 *q, uint64_t cluster, struct qcow2_counts *out, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
+/* One more reference for each of `count` clusters from byte offset `off` on, which are in use.
+ * PL_E_LIMIT: a count is as high as it can be; PL_E_CORRUPT: one is 0. */
+int qcow2_share(struct qcow2 *q, uint64_t off, uint64_t count, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
 
 /* ---- free_clusters.c ---- */
 /* A run of clusters without references. */
@@ -91,6 +105,10 @@ int qcow2_write_table(struct qcow2 *q, uint64_t off, const uint64_t *entries, ui
                       struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
 
 /* ---- l2_change.c ---- */
+/* Fills the new table at `to` with the one at `from`, or with zeros where from is 0; both are kept
+ * in slices of that cache. */
+int qcow2_fill_table(struct qcow2 *q, struct pl_table_cache *tc, uint64_t to, uint64_t from,
+                     struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
 /* The entries of one L2 slice from one guest cluster on. */
 struct qcow2_l2_view {
     uint8_t *entries; /* valid until the next call on the L2 cache; null: there is no table */
@@ -143,6 +161,14 @@ int qcow2_whole_granules(const struct qcow2 *q, uint64_t at, uint64_t *len, uint
 struct qcow2_bitmap;
 /* Marks a bitmap as inconsistent in its directory entry; without a sync. */
 int qcow2_mark_in_use(struct qcow2 *q, const struct qcow2_bitmap *b, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
+
+/* ---- bitmap_directory.c ---- */
+struct qcow2_bitmap_entry;
+/* Shows a directory in which `bitmap`, whose table is at `place`, stands for the one called `name`;
+ * null: that one is gone.  What the old directory alone pointed at is pending. */
+int qcow2_replace_bitmap(struct qcow2 *q, const char *name, const struct pl_bitmap *bitmap,
+                         const struct qcow2_bitmap_entry *place, struct pl_err *e)
     PL_CHECK PL_NEEDS(&q->lock);
 
 /* ---- bitmap_resize.c ---- */

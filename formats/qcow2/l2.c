@@ -176,11 +176,9 @@ int qcow2_classify(const struct qcow2 *q, struct qcow2_entry entry, uint32_t sub
     return 0;
 }
 
-int qcow2_l2_table(const struct qcow2 *q, uint64_t cluster_index, uint64_t *off, struct pl_err *e)
+int qcow2_l1_entry(const struct qcow2 *q, uint64_t i, uint64_t entry, uint64_t *off,
+                   struct pl_err *e)
 {
-    const uint64_t i = cluster_index >> q->l2_bits;
-    const uint64_t entry = i < q->l1_size ? q->l1[i] : 0;
-
     *off = entry & QCOW2_OFFSET_MASK;
     if (entry & QCOW2_L1_RESERVED)
         return pl_fail(e, PL_E_CORRUPT,
@@ -195,6 +193,13 @@ int qcow2_l2_table(const struct qcow2 *q, uint64_t cluster_index, uint64_t *off,
                        " is past the end of the file (0x%" PRIx64 ")",
                        i, *off, q->file_end);
     return 0;
+}
+
+int qcow2_l2_table(const struct qcow2 *q, uint64_t cluster_index, uint64_t *off, struct pl_err *e)
+{
+    const uint64_t i = cluster_index >> q->l2_bits;
+
+    return qcow2_l1_entry(q, i, i < q->l1_size ? q->l1[i] : 0, off, e);
 }
 
 /* Copies the entries of `index` and after from the bytes of their slice. */

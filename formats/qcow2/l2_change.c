@@ -37,27 +37,26 @@ int qcow2_l2_look(struct qcow2 *q, uint64_t index, struct qcow2_l2_view *view, s
     return 0;
 }
 
-/* Fills the new table at `to` with the one at `from`, or with zeros where from is 0. */
-static int fill_table(struct qcow2 *q, uint64_t to, uint64_t from, struct pl_err *e)
-    PL_NEEDS(&q->lock)
+int qcow2_fill_table(struct qcow2 *q, struct pl_table_cache *tc, uint64_t to, uint64_t from,
+                     struct pl_err *e)
 {
     PL_FREE uint8_t *copy = malloc(q->slice);
 
     if (!copy)
-        return pl_fail(e, PL_E_NOMEM, "no memory for an L2 table");
+        return pl_fail(e, PL_E_NOMEM, "no memory for a table");
     for (uint32_t done = 0; done < q->cluster_size; done += q->slice) {
         uint8_t *bytes;
 
         if (from) {
-            if (qcow2_slice(q, q->l2_cache, from + done, &bytes, e) < 0)
+            if (qcow2_slice(q, tc, from + done, &bytes, e) < 0)
                 return -1;
             memcpy(copy, bytes, q->slice);
         }
-        if (qcow2_slice_new(q, q->l2_cache, to + done, &bytes, e) < 0)
+        if (qcow2_slice_new(q, tc, to + done, &bytes, e) < 0)
             return -1;
         if (from) {
             memcpy(bytes, copy, q->slice);
-            pl_table_cache_dirty(q->l2_cache, to + done);
+            pl_table_cache_dirty(tc, to + done);
         }
     }
     return 0;
@@ -78,7 +77,8 @@ static int make_table(struct qcow2 *q, uint64_t index, uint64_t shared, uint64_t
 
     if (qcow2_pending_room(q, 1, e) < 0 || qcow2_allocate_clusters(q, 1, true, table, NULL, e) < 0)
         return -1;
-    if ((shared || !reads_as_zeros(q, *table)) && fill_table(q, *table, shared, e) < 0) {
+    if ((shared || !reads_as_zeros(q, *table)) &&
+        qcow2_fill_table(q, q->l2_cache, *table, shared, e) < 0) {
         pl_table_cache_drop(q->l2_cache, *table, q->cluster_size);
         if (qcow2_reference(q, *table, 1, -1, NULL) < 0)
             return -1; /* leaked */

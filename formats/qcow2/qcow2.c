@@ -274,8 +274,13 @@ const struct pl_driver pl_qcow2 = {
     .measure = qcow2_measure,
     .info = qcow2_info,
     .snapshots = qcow2_snapshots,
+    .snapshot_create = qcow2_snapshot_create,
+    .snapshot_apply = qcow2_snapshot_apply,
+    .snapshot_delete = qcow2_snapshot_delete,
+    .snapshot_rename = qcow2_snapshot_rename,
     .flags = qcow2_flags,
     .bitmaps = qcow2_bitmaps,
     .bitmap_load = qcow2_bitmap_load,
     .bitmap_store = qcow2_bitmap_store,
+    .bitmap_remove = qcow2_bitmap_remove,
 };

@@ -6,11 +6,12 @@
  *   header.c, extensions.c,        cluster 0          create.c, new_tables.c, measure.c
  *   replace_header.c, parent.c
  *   l2.c                           look-up            snapshots.c, bitmaps.c, tables.c, facts.c
- *   refcount.c, refcount_table.c   reference counts   bitmap_store.c
+ *   refcount.c, refcount_table.c   reference counts   bitmap_store.c, bitmap_directory.c
  *   free_clusters.c                room in the file   resize.c, bitmap_resize.c
  *   l2_change.c, write.c           allocate, link     check.c, check_*.c   look for defects
  *   subclusters.c, packed.c, zero.c                   repair.c, rebuild.c  mend them
- *   flush.c                        order on disk
+ *   flush.c                        order on disk      shadow.c          changes shown at once
+ *   snapshot_change.c              snapshots change   snapshot_*.c      its parts
  *
  * Order on disk.  Table changes gather in the caches below and reach the file only by
  * qcow2_write_back, which makes steps with a sync between them, each left out when it has nothing
@@ -47,6 +48,8 @@ struct qcow2_free {
     uint64_t count; /* clusters, each loses one reference */
     bool discard;   /* where that was the last one: give the bytes back to the host */
 };
+
+struct qcow2_shadow; /* shadow.h */
 
 struct qcow2 {
     /* ---- constant after open ---- */
@@ -87,7 +90,8 @@ struct qcow2 {
     bool header_marked; /* autoclear bits and bitmaps were dealt with at the first change */
     bool miscounted;    /* a cluster in use had no reference: told already */
     bool growing;       /* the refcount table is being enlarged */
-    bool broken;        /* a table change failed half-way: refuse to change anything */
+    struct qcow2_shadow *shadow; /* a change that one write of the header will show; null: none */
+    bool broken;                 /* a table change failed half-way: refuse to change anything */
 };
 
 /* One decoded L2 entry: which of its cases it is, for one cluster or one subcluster. */
@@ -138,6 +142,9 @@ int qcow2_classify(const struct qcow2 *q, struct qcow2_entry entry, uint32_t sub
  * checked for alignment and for lying inside the file. */
 int qcow2_l2_table(const struct qcow2 *q, uint64_t cluster_index, uint64_t *off, struct pl_err *e)
     PL_CHECK PL_NEEDS(&q->lock);
+/* The same for an entry of any L1 table, whose number `i` is for messages. */
+int qcow2_l1_entry(const struct qcow2 *q, uint64_t i, uint64_t entry, uint64_t *off,
+                   struct pl_err *e) PL_CHECK;
 /* Decodes the entry at its place in a slice of bytes. */
 struct qcow2_entry qcow2_load_entry(const struct qcow2 *q, const uint8_t *p);
 /* Encodes the entry at its place in a slice of bytes. */
@@ -218,10 +225,23 @@ int qcow2_bitmap_load(void *state, const char *name, uint8_t *bits, size_t len, 
 /* Writes a bitmap, replacing one of that name. */
 int qcow2_bitmap_store(void *state, const struct pl_bitmap *bitmap, const uint8_t *bits, size_t len,
                        struct pl_err *e);
+/* Removes one, which may be inconsistent; on stable storage when it returns. */
+int qcow2_bitmap_remove(void *state, const char *name, struct pl_err *e);
 /* Facts in the names and the order of qemu-img. */
 int qcow2_info(void *state, struct pl_fact *facts, struct pl_err *e);
 /* Finds the snapshot by id, else by name, and makes q show it: L1 table, size.  PL_E_NOT_FOUND. */
 int qcow2_select_snapshot(struct qcow2 *q, const char *id_or_name, struct pl_err *e) PL_CHECK;
+/* ---- snapshot_change.c: the driver's slots ---- */
+/* Keeps the disk's state as a snapshot. */
+int qcow2_snapshot_create(void *state, const struct pl_snapshot *facts, struct pl_err *e);
+/* The disk becomes what the snapshot is. */
+int qcow2_snapshot_apply(void *state, const char *name, uint64_t *size, struct pl_err *e);
+/* Removes one, and frees what it alone used. */
+int qcow2_snapshot_delete(void *state, const char *name, struct pl_err *e);
+/* Gives one another name. */
+int qcow2_snapshot_rename(void *state, const char *name, const char *new_name, struct pl_err *e);
+
+/* ---- bitmap_store.c ---- */
 /* Before the first change of a writable image: the dirty bit is dealt with at open; bitmaps lose
  * their autoclear bit or are marked, with a warning, since what is written is not tracked in them.
  */

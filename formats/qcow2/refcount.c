@@ -7,6 +7,7 @@
 #include "core/base/bytes.h"
 #include "core/base/checked.h"
 #include "formats/qcow2/change.h"
+#include "formats/qcow2/shadow.h"
 
 uint64_t qcow2_count_get(const uint8_t *bytes, uint32_t bits, uint64_t i)
 {
@@ -67,23 +68,14 @@ int qcow2_refcount_block(const struct qcow2 *q, uint64_t cluster, uint64_t *off,
     return 0;
 }
 
-/* The counts from `cluster` to the end of its slice. */
-struct counts {
-    uint8_t *slice; /* null: no refcount block */
-    uint64_t off;   /* of the slice in the file */
-    uint64_t first; /* index in the slice of the cluster's count */
-    uint64_t count;
-};
-
-static int get_counts(struct qcow2 *q, uint64_t cluster, struct counts *out, struct pl_err *e)
-    PL_NEEDS(&q->lock)
+int qcow2_counts(struct qcow2 *q, uint64_t cluster, struct qcow2_counts *out, struct pl_err *e)
 {
     uint64_t in_slice = (uint64_t)q->slice * 8 / q->refcount_bits;
     uint64_t in_block = cluster % q->refcounts_per_block, block;
 
     if (qcow2_refcount_block(q, cluster, &block, e) < 0)
         return -1;
-    *out = (struct counts){ .first = in_block % in_slice };
+    *out = (struct qcow2_counts){ .first = in_block % in_slice };
     out->count = in_slice - out->first;
     if (!block)
         return 0;
@@ -93,9 +85,9 @@ static int get_counts(struct qcow2 *q, uint64_t cluster, struct counts *out, str
 
 int qcow2_refcount(struct qcow2 *q, uint64_t cluster, uint64_t *count, struct pl_err *e)
 {
-    struct counts c;
+    struct qcow2_counts c;
 
-    if (get_counts(q, cluster, &c, e) < 0)
+    if (qcow2_counts(q, cluster, &c, e) < 0)
         return -1;
     *count = c.slice ? qcow2_count_get(c.slice, q->refcount_bits, c.first) : 0;
     return 0;
@@ -110,49 +102,78 @@ static void became_free(struct qcow2 *q, uint64_t cluster) PL_NEEDS(&q->lock)
         q->packed_next = 0;
 }
 
-static int add_one(struct qcow2 *q, const struct counts *c, uint64_t i, uint64_t cluster, int delta,
-                   struct pl_err *e) PL_NEEDS(&q->lock)
+/* What becomes of a count. */
+enum change {
+    DROP = -1,
+    TAKE = 1,  /* the cluster may have been free */
+    SHARE = 2, /* one more user of a cluster in use */
+};
+
+static int refuse_uncounted(uint64_t cluster, struct pl_err *e)
+{
+    pl_fail(e, PL_E_CORRUPT, "cluster %" PRIu64 " is in use but has no reference", cluster);
+    return pl_hint(e, "check and repair the image first");
+}
+
+static int refuse_overflow(const struct qcow2 *q, uint64_t cluster, struct pl_err *e)
+{
+    pl_fail(e, PL_E_LIMIT,
+            "cluster %" PRIu64 " has %" PRIu64 " references, the most that %" PRIu32 " bits hold",
+            cluster, q->refcount_max, q->refcount_bits);
+    return pl_hint(e, "platter amend -o refcount_bits=%" PRIu32 " makes the counts wider",
+                   PL_MIN(64, PL_MAX(2 * q->refcount_bits, 16)));
+}
+
+static int change_one(struct qcow2 *q, const struct qcow2_counts *c, uint64_t i, uint64_t cluster,
+                      enum change change, struct pl_err *e) PL_NEEDS(&q->lock)
 {
     uint64_t count = qcow2_count_get(c->slice, q->refcount_bits, c->first + i);
 
-    if (delta < 0 && !count)
+    if (change == DROP && !count)
         return pl_fail(e, PL_E_CORRUPT, "cluster %" PRIu64 " loses a reference but has none",
                        cluster);
-    if (delta > 0 && count == q->refcount_max)
-        return pl_fail(e, PL_E_LIMIT,
-                       "cluster %" PRIu64 " has %" PRIu64 " references, the most that "
-                       "%" PRIu32 " bits hold",
-                       cluster, count, q->refcount_bits);
-    count = delta < 0 ? count - 1 : count + 1;
+    if (change == SHARE && !count)
+        return refuse_uncounted(cluster, e);
+    if (change != DROP && count == q->refcount_max)
+        return refuse_overflow(q, cluster, e);
+    count = change == DROP ? count - 1 : count + 1;
     qcow2_count_put(c->slice, q->refcount_bits, c->first + i, count);
     if (!count)
         became_free(q, cluster);
     return 0;
 }
 
-int qcow2_reference(struct qcow2 *q, uint64_t off, uint64_t count, int delta, struct pl_err *e)
+/* Makes the missing block of a cluster, or fails where there must be one. */
+static int add_missing(struct qcow2 *q, uint64_t cluster, uint64_t count, enum change change,
+                       struct pl_err *e) PL_NEEDS(&q->lock)
+{
+    if (change == TAKE && !q->shadow)
+        return qcow2_cover(q, cluster, count, e) < 0 ? -1 : 0;
+    if (change == DROP)
+        return pl_fail(e, PL_E_CORRUPT,
+                       "cluster %" PRIu64 " loses a reference but has no refcount block", cluster);
+    return refuse_uncounted(cluster, e);
+}
+
+static int change_counts(struct qcow2 *q, uint64_t off, uint64_t count, enum change change,
+                         struct pl_err *e) PL_NEEDS(&q->lock)
 {
     uint64_t cluster = off >> q->cluster_bits;
     int r = 0;
 
     while (count && r == 0) {
-        struct counts c;
+        struct qcow2_counts c;
         uint64_t i = 0;
 
-        if (get_counts(q, cluster, &c, e) < 0)
+        if (qcow2_own_block(q, cluster, e) < 0 || qcow2_counts(q, cluster, &c, e) < 0)
             return -1;
-        if (!c.slice && delta < 0)
-            return pl_fail(e, PL_E_CORRUPT,
-                           "cluster %" PRIu64 " loses a reference but has no "
-                           "refcount block",
-                           cluster);
         if (!c.slice) {
-            if (qcow2_cover(q, cluster, count, e) < 0)
+            if (add_missing(q, cluster, count, change, e) < 0)
                 return -1;
             continue;
         }
         for (; i < PL_MIN(count, c.count) && r == 0; i++)
-            r = add_one(q, &c, i, cluster + i, delta, e);
+            r = change_one(q, &c, i, cluster + i, change, e);
         pl_table_cache_dirty(q->refcount_cache, c.off);
         cluster += i;
         count -= i;
@@ -160,8 +181,18 @@ int qcow2_reference(struct qcow2 *q, uint64_t off, uint64_t count, int delta, st
     return r;
 }
 
+int qcow2_reference(struct qcow2 *q, uint64_t off, uint64_t count, int delta, struct pl_err *e)
+{
+    return change_counts(q, off, count, delta < 0 ? DROP : TAKE, e);
+}
+
+int qcow2_share(struct qcow2 *q, uint64_t off, uint64_t count, struct pl_err *e)
+{
+    return change_counts(q, off, count, SHARE, e);
+}
+
 /* Adds the clusters of one slice to a search; true: the search is over. */
-static bool scan_slice(const struct qcow2 *q, const struct counts *c, uint64_t cluster,
+static bool scan_slice(const struct qcow2 *q, const struct qcow2_counts *c, uint64_t cluster,
                        uint64_t want, bool contiguous, struct qcow2_run *run)
 {
     for (uint64_t i = 0; i < c->count; i++) {
@@ -184,9 +215,9 @@ int qcow2_find_free(struct qcow2 *q, uint64_t from, uint64_t want, bool contiguo
 {
     *run = (struct qcow2_run){ .first = from };
     for (uint64_t cluster = from;;) {
-        struct counts c;
+        struct qcow2_counts c;
 
-        if (get_counts(q, cluster, &c, e) < 0)
+        if (qcow2_counts(q, cluster, &c, e) < 0)
             return -1;
         if (c.slice) {
             if (scan_slice(q, &c, cluster, want, contiguous, run))

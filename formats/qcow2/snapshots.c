@@ -200,8 +200,8 @@ int qcow2_snapshots(void *state, struct pl_snapshot **list, size_t *count, struc
     return 0;
 }
 
-static const struct qcow2_snapshot *find(const struct qcow2_snapshot *list, size_t count,
-                                         const char *id_or_name)
+const struct qcow2_snapshot *qcow2_find_snapshot(const struct qcow2_snapshot *list, size_t count,
+                                                 const char *id_or_name)
 {
     for (size_t i = 0; i < count; i++)
         if (strcmp(list[i].shown.id, id_or_name) == 0)
@@ -212,14 +212,13 @@ static const struct qcow2_snapshot *find(const struct qcow2_snapshot *list, size
     return NULL;
 }
 
-/* Replaces the active L1 table by that of the snapshot. */
-static int show(struct qcow2 *q, const struct qcow2_snapshot *s, struct pl_err *e)
+int qcow2_load_snapshot_l1(struct qcow2 *q, const struct qcow2_snapshot *s, uint64_t **l1,
+                           struct pl_err *e)
 {
     const struct qcow2_place table = { .off = s->l1_table_offset,
                                        .entries = s->l1_size,
                                        .bytes_max = QCOW2_L1_BYTES_MAX };
     const uint64_t per_table = (uint64_t)q->l2_entries << q->cluster_bits;
-    uint64_t *l1;
 
     if (s->shown.disk_size > PL_OFFSET_MAX)
         return pl_fail(e, PL_E_LIMIT, "its virtual size of %" PRIu64 " bytes is too big",
@@ -229,7 +228,15 @@ static int show(struct qcow2 *q, const struct qcow2_snapshot *s, struct pl_err *
                        "an L1 table of %" PRIu32 " entries is too small for a disk of %" PRIu64
                        " bytes",
                        s->l1_size, s->shown.disk_size);
-    if (qcow2_load_table(q, "L1 table", table, &l1, e) < 0)
+    return qcow2_load_table(q, "L1 table", table, l1, e);
+}
+
+/* Replaces the active L1 table by that of the snapshot. */
+static int show(struct qcow2 *q, const struct qcow2_snapshot *s, struct pl_err *e)
+{
+    uint64_t *l1;
+
+    if (qcow2_load_snapshot_l1(q, s, &l1, e) < 0)
         return -1;
     free(q->l1);
     q->l1 = l1;
@@ -247,7 +254,7 @@ int qcow2_select_snapshot(struct qcow2 *q, const char *id_or_name, struct pl_err
 
     if (qcow2_load_snapshots(q, &list, &count, NULL, e) < 0)
         return -1;
-    s = find(list, count, id_or_name);
+    s = qcow2_find_snapshot(list, count, id_or_name);
     if (!s)
         return pl_fail(e, PL_E_NOT_FOUND, "there is no snapshot '%s' in it", id_or_name);
     if (show(q, s, e) < 0)

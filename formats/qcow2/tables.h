@@ -18,6 +18,15 @@ struct qcow2_snapshot {
 int qcow2_load_snapshots(struct qcow2 *q, struct qcow2_snapshot **list, size_t *count,
                          uint64_t *bytes, struct pl_err *e) PL_CHECK;
 
+/* The snapshot with that id, else the first one with that name; null: there is none. */
+const struct qcow2_snapshot *qcow2_find_snapshot(const struct qcow2_snapshot *list, size_t count,
+                                                 const char *id_or_name);
+
+/* Reads its L1 table, which is checked to be large enough for its disk; *l1 is the caller's to
+ * free. */
+int qcow2_load_snapshot_l1(struct qcow2 *q, const struct qcow2_snapshot *s, uint64_t **l1,
+                           struct pl_err *e) PL_CHECK;
+
 /* A table of 8-byte entries in the file. */
 struct qcow2_place {
     uint64_t off; /* bytes */
