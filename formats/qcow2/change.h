@@ -96,6 +96,9 @@ int qcow2_drop_own_block(struct qcow2 *q, uint64_t cluster, struct pl_err *e)
 int qcow2_check_writable(const struct qcow2 *q, struct pl_err *e) PL_CHECK;
 /* The same for a change of the disk's content; does what comes before the first one. */
 int qcow2_begin_change(struct qcow2 *q, struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
+/* Writes everything back, in order, so that file and memory agree; the last steps may not be on
+ * stable storage yet. */
+int qcow2_settle(struct qcow2 *q, struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
 /* A barrier for all files of the image.  A failure breaks the image. */
 int qcow2_sync(struct qcow2 *q, struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
 /* Grows the file over its last allocated cluster. */

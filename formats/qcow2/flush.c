@@ -233,22 +233,31 @@ static int show_size(struct qcow2 *q, struct pl_err *e) PL_NEEDS(&q->lock)
     return -1;
 }
 
-int qcow2_flush(void *state, struct pl_err *e)
+/* Writes back; with `sync_last` all of it is on stable storage then. */
+static int write_all(struct qcow2 *q, bool sync_last, struct pl_err *e) PL_NEEDS(&q->lock)
 {
-    struct qcow2 *q = state;
-
-    PL_LOCKED(&q->lock);
-    if (!q->writable)
-        return 0;
     if (q->broken)
         return refuse_broken(e);
     /* An image that nobody changed keeps its length. */
     if ((q->header_marked || pl_table_cache_is_dirty(q->refcount_cache)) &&
         qcow2_cover_file(q, e) < 0)
         return -1;
-    if (qcow2_write_back(q, true, e) < 0)
+    if (qcow2_write_back(q, sync_last || q->size_waits, e) < 0)
         return -1;
     return q->size_waits ? show_size(q, e) : 0;
+}
+
+int qcow2_settle(struct qcow2 *q, struct pl_err *e)
+{
+    return qcow2_check_writable(q, e) < 0 ? -1 : write_all(q, false, e);
+}
+
+int qcow2_flush(void *state, struct pl_err *e)
+{
+    struct qcow2 *q = state;
+
+    PL_LOCKED(&q->lock);
+    return q->writable ? write_all(q, true, e) : 0;
 }
 
 /* Either `get` until a slot is free. */

@@ -26,6 +26,8 @@ struct qcow2_shadow {
     uint64_t next;   /* the cluster from which on room is looked for */
     struct moved *moved;
     size_t moved_count, moved_room;
+    uint64_t *tables; /* byte offsets of tables that lost a reference */
+    size_t table_count, table_room;
     size_t counted;  /* so many of the copies have their reference */
     bool settling;   /* they are getting it */
     uint8_t slice[]; /* room for one slice of counts */
@@ -37,6 +39,7 @@ static void free_shadow(struct qcow2_shadow *s)
         return;
     free(s->table);
     free(s->moved);
+    free(s->tables);
     free(s);
 }
 
@@ -143,6 +146,26 @@ static int note_moved(struct qcow2_shadow *s, uint64_t index, uint64_t old, stru
     return 0;
 }
 
+static int note_table(struct qcow2_shadow *s, uint64_t off, struct pl_err *e)
+{
+    if (s->table_count == s->table_room) {
+        const size_t room = 2 * s->table_room + 64;
+        uint64_t *grown = reallocarray(s->tables, room, sizeof *grown);
+
+        if (!grown)
+            return pl_fail(e, PL_E_NOMEM, "no memory for a list of %zu tables", room);
+        s->tables = grown;
+        s->table_room = room;
+    }
+    s->tables[s->table_count++] = off;
+    return 0;
+}
+
+int qcow2_shadow_drop_table(struct qcow2 *q, uint64_t off, struct pl_err *e)
+{
+    return note_table(q->shadow, off, e) < 0 ? -1 : qcow2_reference(q, off, 1, -1, e);
+}
+
 static int copy_block(struct qcow2 *q, uint64_t index, uint64_t old, struct pl_err *e)
     PL_NEEDS(&q->lock)
 {
@@ -221,6 +244,7 @@ static int cover(struct qcow2 *q, struct qcow2_shadow_need need, struct pl_err *
     PL_NEEDS(&q->lock)
 {
     const uint64_t first = used_end(q);
+    bool added = false;
     int r = 1;
 
     while (r == 1) {
@@ -229,8 +253,11 @@ static int cover(struct qcow2 *q, struct qcow2_shadow_need need, struct pl_err *
         if (q->file->device)
             count = PL_MIN(count, (q->file_end >> q->cluster_bits) - first);
         r = count ? qcow2_cover(q, first, count, e) : 0;
+        added = added || r == 1;
     }
-    return r < 0 ? -1 : qcow2_write_back(q, true, e);
+    if (r < 0 || !added)
+        return r;
+    return qcow2_write_back(q, true, e);
 }
 
 int qcow2_shadow_begin(struct qcow2 *q, struct qcow2_shadow_need need, struct pl_err *e)
@@ -272,7 +299,7 @@ static int write_counts(struct qcow2 *q, uint64_t *table, struct pl_err *e) PL_N
         qcow2_reference(q, q->header.refcount_table_offset, clusters, -1, e) < 0)
         return -1;
     for (size_t i = 0; i < s->moved_count; i++) /* which makes it longer */
-        if (qcow2_reference(q, s->moved[i].old, 1, -1, e) < 0)
+        if (qcow2_shadow_drop_table(q, s->moved[i].old, e) < 0)
             return -1;
     if (pl_table_cache_write_back(q->refcount_cache, e) < 0 ||
         qcow2_write_table(q, *table, q->refcount_table, q->refcount_table_size, e) < 0 ||
@@ -290,32 +317,30 @@ static int by_number(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The old blocks, sorted: they are read before they are given back.  Null: no memory. */
-static uint64_t *sorted_blocks(const struct qcow2_shadow *s)
+/* Tables keep their blocks on the host: the next change puts others there, and holes all over the
+ * file cost more time than the change itself. */
+static bool was_table(const struct qcow2_shadow *s, uint64_t off)
 {
-    uint64_t *blocks = calloc(s->moved_count + 1, sizeof *blocks);
-
-    for (size_t i = 0; blocks && i < s->moved_count; i++)
-        blocks[i] = s->moved[i].old;
-    if (blocks)
-        qsort(blocks, s->moved_count, sizeof *blocks, by_number);
-    return blocks;
+    return s->table_count &&
+           bsearch(&off, s->tables, s->table_count, sizeof off, by_number) != NULL;
 }
 
 static void give_back(struct qcow2 *q, uint64_t first, uint64_t count)
 {
-    const uint64_t off = first << q->cluster_bits, size = pl_storage_size(q->file);
+    const uint64_t off = first << q->cluster_bits;
     struct pl_err ignored; /* the host may refuse: they are free all the same */
+    uint64_t size;
 
-    if (count && off < size &&
-        pl_storage_discard(q->file, off, PL_MIN(count << q->cluster_bits, size - off), &ignored) <
-            0)
+    if (!count)
+        return;
+    size = pl_storage_size(q->file);
+    if (off < size && pl_storage_discard(q->file, off, PL_MIN(count << q->cluster_bits, size - off),
+                                         &ignored) < 0)
         return;
 }
 
 /* Gives the host what one slice of an old block counts and its copy does not. */
-static int give_back_slice(struct qcow2 *q, const uint64_t *blocks, uint64_t old, uint64_t cluster)
-    PL_NEEDS(&q->lock)
+static int give_back_slice(struct qcow2 *q, uint64_t old, uint64_t cluster) PL_NEEDS(&q->lock)
 {
     const struct qcow2_shadow *s = q->shadow;
     PL_FREE uint8_t *bytes = malloc(q->slice);
@@ -329,8 +354,7 @@ static int give_back_slice(struct qcow2 *q, const uint64_t *blocks, uint64_t old
     for (uint64_t i = 0; i < c.count; i++) {
         const uint64_t off = (cluster + i) << q->cluster_bits;
         const bool freed = qcow2_count_get(bytes, q->refcount_bits, i) &&
-                           !qcow2_count_get(s->slice, q->refcount_bits, i) &&
-                           !bsearch(&off, blocks, s->moved_count, sizeof off, by_number);
+                           !qcow2_count_get(s->slice, q->refcount_bits, i) && !was_table(s, off);
 
         if (!freed)
             give_back(q, cluster + i - run, run);
@@ -340,25 +364,21 @@ static int give_back_slice(struct qcow2 *q, const uint64_t *blocks, uint64_t old
     return 0;
 }
 
-/* The clusters that the old state alone used, the old blocks last. */
+/* The clusters that the old state alone used. */
 static void give_back_all(struct qcow2 *q) PL_NEEDS(&q->lock)
 {
     const struct qcow2_shadow *s = q->shadow;
     const uint64_t in_slice = (uint64_t)q->slice * 8 / q->refcount_bits;
-    PL_FREE uint64_t *blocks = sorted_blocks(s);
 
-    if (!blocks)
-        return;
+    if (s->table_count)
+        qsort(s->tables, s->table_count, sizeof *s->tables, by_number);
     for (size_t i = 0; i < s->moved_count; i++) {
         const uint64_t first = s->moved[i].index * q->refcounts_per_block;
 
         for (uint64_t k = 0; k < q->cluster_size / q->slice; k++)
-            if (give_back_slice(q, blocks, s->moved[i].old + k * q->slice, first + k * in_slice) <
-                0)
+            if (give_back_slice(q, s->moved[i].old + k * q->slice, first + k * in_slice) < 0)
                 return;
     }
-    for (size_t i = 0; i < s->moved_count; i++)
-        give_back(q, blocks[i] >> q->cluster_bits, 1);
 }
 
 /* The write that shows it all. */

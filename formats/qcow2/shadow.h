@@ -19,12 +19,16 @@ struct qcow2_shadow_need {
     uint64_t contiguous; /* clusters that are asked for in runs, at most */
 };
 
-/* Begins a change of an image that was flushed.  PL_E_NO_SPACE, PL_E_LIMIT, PL_E_NOMEM. */
+/* Begins a change of an image whose caches are clean (qcow2_settle).  PL_E_NO_SPACE, PL_E_LIMIT, PL_E_NOMEM. */
 int qcow2_shadow_begin(struct qcow2 *q, struct qcow2_shadow_need need, struct pl_err *e)
     PL_CHECK PL_NEEDS(&q->lock);
 
 /* `count` neighbouring clusters, referenced once. */
 int qcow2_shadow_allocate(struct qcow2 *q, uint64_t count, uint64_t *off, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&q->lock);
+
+/* A cluster that holds a table loses a reference. */
+int qcow2_shadow_drop_table(struct qcow2 *q, uint64_t off, struct pl_err *e)
     PL_CHECK PL_NEEDS(&q->lock);
 
 /* Shows the change: `header` is the new one but for the refcount table.  Ends it, whatever happens;

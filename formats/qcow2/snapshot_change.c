@@ -53,7 +53,8 @@ static int prepare(struct qcow2 *q, struct change *c, const char *name, struct p
     PL_NEEDS(&q->lock)
 {
     *c = (struct change){ 0 };
-    if (check_kind(q, e) < 0 || qcow2_clear_autoclear(q, ~QCOW2_AUTOCLEAR_KNOWN, e) < 0 ||
+    if (check_kind(q, e) < 0 || qcow2_settle(q, e) < 0 ||
+        qcow2_clear_autoclear(q, ~QCOW2_AUTOCLEAR_KNOWN, e) < 0 ||
         qcow2_load_snapshots(q, &c->list, &c->count, &c->bytes, e) < 0)
         return -1;
     if (!name)
@@ -216,8 +217,6 @@ int qcow2_snapshot_create(void *state, const struct pl_snapshot *facts, struct p
     struct change c;
     int r;
 
-    if (qcow2_flush(q, e) < 0)
-        return -1;
     PL_LOCKED(&q->lock);
     r = prepare(q, &c, NULL, e);
     if (r == 0)
@@ -260,10 +259,9 @@ int qcow2_snapshot_apply(void *state, const char *name, uint64_t *size, struct p
     struct qcow2_kept_bitmaps kept = { 0 };
     struct qcow2 *q = state;
     struct change c;
+    size_t bitmaps;
     int r;
 
-    if (qcow2_flush(q, e) < 0)
-        return -1;
     pl_lock_take(&q->lock);
     r = prepare(q, &c, name, e);
     if (r == 0)
@@ -277,9 +275,10 @@ int qcow2_snapshot_apply(void *state, const char *name, uint64_t *size, struct p
     end_change(q, &c);
     *size = q->header.size;
     pl_lock_drop(&q->lock);
+    bitmaps = kept.count;
     if (qcow2_restore_bitmaps(q, &kept, r == 0 ? e : NULL) < 0)
         r = -1;
-    return r == 0 ? qcow2_flush(q, e) : -1;
+    return r == 0 && bitmaps ? qcow2_flush(q, e) : r;
 }
 
 /* ---- delete ---- */
@@ -310,8 +309,6 @@ int qcow2_snapshot_delete(void *state, const char *name, struct pl_err *e)
     struct change c;
     int r;
 
-    if (qcow2_flush(q, e) < 0)
-        return -1;
     PL_LOCKED(&q->lock);
     r = prepare(q, &c, name, e);
     if (r == 0)
@@ -328,8 +325,6 @@ int qcow2_snapshot_rename(void *state, const char *name, const char *new_name, s
     struct change c;
     int r;
 
-    if (qcow2_flush(q, e) < 0)
-        return -1;
     PL_LOCKED(&q->lock);
     r = prepare(q, &c, name, e);
     if (r == 0)

@@ -186,7 +186,8 @@ int qcow2_release_tables(struct qcow2 *q, const uint64_t *l1, uint32_t entries, 
         struct visit v = { .run = drop_run };
         const int r = read_table(&t, i, l1[i], e);
 
-        if (r < 0 || (r == 0 && (visit_entries(&t, &v, e) < 0 || drop_run(q, t.off, 1, e) < 0)))
+        if (r < 0 ||
+            (r == 0 && (visit_entries(&t, &v, e) < 0 || qcow2_shadow_drop_table(q, t.off, e) < 0)))
             return -1;
     }
     return 0;
@@ -237,7 +238,7 @@ static int follow_table(struct qcow2 *q, struct table *t, uint64_t *l1_entry, st
     if (set_flags(q, t, &changed, e) < 0)
         return -1;
     if (changed) {
-        if (write_copy(q, t, &off, e) < 0 || drop_run(q, t->off, 1, e) < 0)
+        if (write_copy(q, t, &off, e) < 0 || qcow2_shadow_drop_table(q, t->off, e) < 0)
             return -1;
         *l1_entry = off | QCOW2_COPIED;
         return 0;
