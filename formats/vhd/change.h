@@ -68,6 +68,9 @@ int vhd_add_free(struct vhd *v, uint32_t sector, struct pl_err *e) PL_CHECK PL_N
 int vhd_sync(struct vhd *v, struct pl_err *e) PL_CHECK;
 /* Writes the footer at byte offset `at` (0: the copy). */
 int vhd_write_footer(struct vhd *v, uint64_t at, struct pl_err *e) PL_CHECK;
+/* Writes the footer, then its copy; each is on disk before the next step.  A failure breaks the
+ * image. */
+int vhd_write_footers(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* Step 1: makes room up to byte offset `end`, perhaps more, before the footer. */
 int vhd_make_room(struct vhd *v, uint64_t end, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* Gives room between v->end and the footer back. */

@@ -28,6 +28,15 @@ int vhd_write_footer(struct vhd *v, uint64_t at, struct pl_err *e)
     return 0;
 }
 
+int vhd_write_footers(struct vhd *v, struct pl_err *e)
+{
+    if (vhd_write_footer(v, v->footer_at, e) == 0 && vhd_sync(v, e) == 0 &&
+        vhd_write_footer(v, 0, e) == 0 && vhd_sync(v, e) == 0)
+        return 0;
+    v->broken = true;
+    return -1;
+}
+
 int vhd_make_room(struct vhd *v, uint64_t end, struct pl_err *e)
 {
     const uint64_t step = vhd_block_place(v, end) + vhd_block_bytes(v) - end;

@@ -1,6 +1,8 @@
 /* resize.c - a larger or a smaller virtual disk.
  *
- * Fixed: a footer at the new end, a sync, then what is between the old and the new one.
+ * Fixed, growing: a footer at the new end that says the old size, a sync, zeros over the old one, a
+ * sync, then the footer says the new size.  Shrinking: the footer says the new size, then there is
+ * one at the new end, and the file is cut.
  * Dynamic, growing: what lies behind the old end is zeroed; a longer BAT, at the end of the file
  * where there is no room behind the old one, and the header that names it; then the footers show
  * the size.  Shrinking: the footers first, then the blocks behind lose their entries, the header
@@ -71,24 +73,37 @@ static int cut_behind(struct vhd *v, struct pl_err *e)
 static int shrink_fixed(struct vhd *v, uint64_t size, struct pl_err *e) PL_NEEDS(&v->lock)
 {
     set_size(v, size);
-    return move_footer(v, size, e) < 0 ? -1 : cut_behind(v, e);
+    if (move_footer(v, v->footer_at, e) < 0 || move_footer(v, size, e) < 0)
+        return -1;
+    return cut_behind(v, e);
 }
 
 /* The old footer becomes zeros, as does what the file had between the disk and it. */
+static int make_new_space(struct vhd *v, uint64_t used, uint64_t size, enum pl_prealloc how,
+                          struct pl_err *e) PL_NEEDS(&v->lock)
+{
+    if (pl_storage_zero(v->file, v->size, used - v->size, e) < 0)
+        return -1;
+    if (how != PL_PREALLOC_OFF && how != PL_PREALLOC_METADATA &&
+        pl_storage_preallocate(v->file, v->size, size - v->size, how, e) < 0)
+        return -1;
+    return vhd_sync(v, e);
+}
+
+/* The new footer says the old size until what is between them is zeros on disk. */
 static int grow_fixed(struct vhd *v, uint64_t size, enum pl_prealloc how, struct pl_err *e)
     PL_NEEDS(&v->lock)
 {
     const uint64_t old = v->size;
     const uint64_t used = PL_MIN(v->footer_at + VHD_FOOTER_BYTES, size);
 
-    set_size(v, size);
-    if (move_footer(v, size, e) < 0 || cut_behind(v, e) < 0 ||
-        pl_storage_zero(v->file, old, used - old, e) < 0)
+    if (move_footer(v, size, e) < 0)
         return -1;
-    if (how == PL_PREALLOC_OFF || how == PL_PREALLOC_METADATA ||
-        pl_storage_preallocate(v->file, old, size - old, how, e) == 0)
-        return 0;
-    /* the first error says why; if that fails too the disk stays larger */
+    if (cut_behind(v, e) == 0 && make_new_space(v, used, size, how, e) == 0) {
+        set_size(v, size);
+        return move_footer(v, size, e);
+    }
+    /* the first error says why; if that fails too the file stays longer */
     if (shrink_fixed(v, old, NULL) < 0)
         v->broken = true;
     return -1;
@@ -109,15 +124,6 @@ int vhd_write_header(struct vhd *v, struct pl_err *e)
         return 0;
     v->broken = true;
     return pl_within(e, "header");
-}
-
-static int write_footers(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
-{
-    if (vhd_write_footer(v, v->footer_at, e) == 0 && vhd_sync(v, e) == 0 &&
-        vhd_write_footer(v, 0, e) == 0 && vhd_sync(v, e) == 0)
-        return 0;
-    v->broken = true;
-    return -1;
 }
 
 /* Bytes that the BAT can have where it is. */
@@ -236,7 +242,7 @@ static int grow(struct vhd *v, uint64_t size, struct pl_err *e) PL_NEEDS(&v->loc
     if (entries > v->header.max_table_entries && grow_bat(v, (uint32_t)entries, e) < 0)
         return -1;
     set_size(v, size);
-    return write_footers(v, e);
+    return vhd_write_footers(v, e);
 }
 
 static int shrink_to(struct vhd *v, uint64_t size, struct pl_err *e) PL_NEEDS(&v->lock)
@@ -246,7 +252,7 @@ static int shrink_to(struct vhd *v, uint64_t size, struct pl_err *e) PL_NEEDS(&v
     if (vhd_settle(v, e) < 0)
         return -1;
     set_size(v, size);
-    if (write_footers(v, e) < 0)
+    if (vhd_write_footers(v, e) < 0)
         return -1;
     for (uint64_t i = entries; i < v->header.max_table_entries; i++)
         if (v->bat[i] != VHD_UNUSED)
