@@ -32,6 +32,8 @@ int vhd_check_writable(const struct vhd *v, struct pl_err *e) PL_CHECK;
 /* All blocks that the BAT names, by their place in the file; the caller frees the list. */
 int vhd_sorted_blocks(const struct vhd *v, struct vhd_block **list, size_t *count, struct pl_err *e)
     PL_CHECK PL_NEEDS(&v->lock);
+/* Lists the room for blocks between what lies in the file, which is settled, as free. */
+int vhd_list_free(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* Writes the footer and its copy where they are not good. */
 int vhd_mend_footers(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* The end of the last thing before the footer. */
@@ -91,8 +93,12 @@ int vhd_drop_block(struct vhd *v, uint64_t index, struct pl_err *e) PL_CHECK PL_
 int vhd_make_block(struct vhd *v, uint64_t index, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* A place behind everything else for a block, for the caller to fill; *off. */
 int vhd_append_room(struct vhd *v, uint64_t *off, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
-/* The sectors of guest [at, at + len), inside one block that exists, are in the block. */
-int vhd_set_bits(struct vhd *v, uint64_t at, uint64_t len, struct pl_err *e)
+/* The sectors of guest [at, at + len), inside one block that exists, are in the block, or are not.
+ */
+int vhd_set_bits(struct vhd *v, uint64_t at, uint64_t len, bool set, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* Whether the block, which exists, has no sector. */
+int vhd_is_bare(struct vhd *v, uint64_t index, bool *bare, struct pl_err *e)
     PL_CHECK PL_NEEDS(&v->lock);
 /* Room for plain bytes. */
 int vhd_allocate(void *state, uint64_t at, uint64_t len, struct pl_place *out, struct pl_err *e);
@@ -104,6 +110,14 @@ int vhd_link(void *state, const struct pl_place *place, struct pl_err *e);
 int vhd_zero(void *state, uint64_t at, uint64_t len, bool unmap, struct pl_err *e);
 /* The driver's discard. */
 int vhd_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+/* The driver's forget. */
+int vhd_forget(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+
+/* ---- missing.c: the BAT and all bitmaps are on disk ---- */
+/* Makes the sectors that the blocks do not have zeros where they would be. */
+int vhd_zero_missing(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* Says that the blocks have all their sectors. */
+int vhd_set_all_bits(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 
 /* ---- resize.c ---- */
 /* Writes the header anew, but for its second half: locators stay. */
@@ -114,7 +128,7 @@ int vhd_write_header(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock
 int vhd_close_gaps(struct vhd *v, const struct pl_report *report, struct pl_err *e)
     PL_CHECK PL_NEEDS(&v->lock);
 
-/* ---- create.c, fixed.c, measure.c, resize.c, compact.c, check.c: the driver's slots ---- */
+/* ---- create.c, fixed.c, measure.c, resize.c, compact.c, parent.c, check.c: driver's slots ---- */
 /* What -o takes. */
 extern const struct pl_option_help vhd_create_options[];
 /* Writes a new image; of one for a pipe it only checks the arguments. */
@@ -129,6 +143,8 @@ int vhd_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preallo
                struct pl_err *e);
 /* Moves the last blocks into gaps before them. */
 int vhd_compact(void *state, const struct pl_report *report, uint64_t *freed, struct pl_err *e);
+/* Another parent, or none: see parent.c. */
+int vhd_set_parent(void *state, const struct pl_parent_ref *parent, struct pl_err *e);
 /* Looks for defects and mends them. */
 int vhd_check(void *state, enum pl_repair repair, const struct pl_report *report,
               struct pl_check_result *result, struct pl_err *e);

@@ -20,8 +20,7 @@
 /* Smaller blocks than 512 KiB are for tests of readers; Windows makes them of 512 KiB or 2 MiB. */
 #define NEW_BLOCK_MIN (4 * PL_KIB)
 
-#define HEADER_AT VHD_FOOTER_BYTES
-#define BAT_AT (HEADER_AT + VHD_HEADER_BYTES)
+#define BAT_AT (VHD_HEADER_AT + VHD_HEADER_BYTES)
 #define BAT_PIECE 65536u
 
 const struct pl_option_help vhd_create_options[] = {
@@ -163,7 +162,7 @@ void vhd_new_footer(const struct pl_create_args *args, const struct vhd_request 
     *footer = (struct vhd_footer){
         .features = VHD_FEATURE_RESERVED,
         .file_format_version = VHD_VERSION,
-        .data_offset = r->fixed ? VHD_NO_OFFSET : HEADER_AT,
+        .data_offset = r->fixed ? VHD_NO_OFFSET : VHD_HEADER_AT,
         .time_stamp = time_now(args),
         .creator_version = CREATOR_VERSION,
         .original_size = r->size,
@@ -177,45 +176,6 @@ void vhd_new_footer(const struct pl_create_args *args, const struct vhd_request 
     memcpy(footer->creator_host_os, HOST_WINDOWS, 4);
     vhd_set_geometry(footer, r->size);
     set_unique_id(args, footer);
-}
-
-/* The value behind `key` in the words of an identity; null: it has none. */
-static const char *word(const char *identity, const char *key)
-{
-    const size_t len = strlen(key);
-
-    for (const char *at = identity; at && *at; at += strspn(at, " ")) {
-        if (strncmp(at, key, len) == 0)
-            return at + len;
-        at += strcspn(at, " ");
-    }
-    return NULL;
-}
-
-/* Whose child it is: the parent's identifier and time. */
-static int set_parent(const struct pl_create_args *args, struct vhd_header *header,
-                      struct pl_err *e)
-{
-    const char *id = word(args->parent.identity, "uuid:");
-    const char *stamp = word(args->parent.identity, "time:");
-    char text[PL_UUID_TEXT] = "";
-    struct pl_uuid uuid;
-
-    if (args->parent.format && strcmp(args->parent.format, "vhd") != 0 &&
-        strcmp(args->parent.format, "vpc") != 0)
-        return pl_fail(e, PL_E_UNSUPPORTED, "the backing file is %s; that of a VHD must be a VHD",
-                       args->parent.format);
-    if (!id) {
-        pl_fail(e, PL_E_INVALID, "the unique id of its backing file '%s' is not known",
-                args->parent.name);
-        return pl_hint(e, "the backing file must exist and be a VHD");
-    }
-    strncpy(text, id, sizeof text - 1);
-    if (pl_uuid_parse(text, &uuid, e) < 0)
-        return -1;
-    memcpy(header->parent_unique_id, uuid.byte, sizeof uuid.byte);
-    header->parent_time_stamp = stamp ? (uint32_t)strtoul(stamp, NULL, 10) : 0;
-    return 0;
 }
 
 static void fill_header(const struct vhd_request *r, struct vhd_header *header)
@@ -246,53 +206,24 @@ static int write_empty_bat(struct pl_storage *file, uint64_t bytes, struct pl_er
     return 0;
 }
 
-/* Writes the data of a locator at *at, which moves behind it, and fills its entry. */
-static int write_locator(struct pl_storage *file, const struct vhd_name *name, uint8_t *entry,
-                         uint64_t *at, struct pl_err *e)
-{
-    const uint32_t len = name->len;
-    const uint32_t space = (uint32_t)pl_round_up(len, VHD_SECTOR);
-    struct vhd_locator locator = {
-        .platform_data_space = space,
-        .platform_data_length = len,
-        .platform_data_offset = *at,
-    };
-    PL_FREE uint8_t *padded = NULL;
-
-    if (!name->data)
-        return 0;
-    padded = calloc(1, space);
-    if (!padded)
-        return pl_fail(e, PL_E_NOMEM, "no memory for a parent locator");
-    memcpy(padded, name->data, len);
-    memcpy(locator.platform_code, name->code, 4);
-    pl_fields_encode(vhd_locator_fields, &locator, entry, VHD_LOCATOR_BYTES);
-    if (pl_storage_write(file, *at, padded, space, e) < 0)
-        return pl_within(e, "parent locator");
-    *at += space;
-    return 0;
-}
-
 /* The header, and the locators from byte offset *end on, which moves behind them. */
 static int write_header(const struct pl_create_args *args, struct vhd_header *header, uint64_t *end,
                         struct pl_err *e)
 {
-    struct vhd_name names[2] = { { 0 } };
-    uint8_t raw[VHD_HEADER_BYTES] = { 0 }, *entry = raw + VHD_LOCATORS_AT;
-    int result = 0;
+    struct vhd_name names[VHD_NAMES];
+    uint8_t raw[VHD_HEADER_BYTES] = { 0 };
+    int result;
 
-    if (args->parent.name) {
-        if (set_parent(args, header, e) < 0 ||
-            vhd_encode_parent_name(args->parent.name, header, names, e) < 0)
-            return -1;
-        for (unsigned i = 0; result == 0 && i < 2; i++)
-            result = write_locator(args->file, &names[i], entry + i * VHD_LOCATOR_BYTES, end, e);
-        free(names[0].data);
-        free(names[1].data);
-    }
+    if (vhd_describe_parent(&args->parent, header, names, e) < 0)
+        return -1;
+    result = vhd_write_names(args->file, names, *end, raw, e);
+    *end += vhd_names_bytes(names);
+    vhd_free_names(names);
+    if (result < 0)
+        return -1;
     pl_fields_encode(vhd_header_fields, header, raw, sizeof raw);
     vhd_seal_header(raw);
-    return result < 0 ? -1 : pl_storage_write(args->file, HEADER_AT, raw, sizeof raw, e);
+    return pl_storage_write(args->file, VHD_HEADER_AT, raw, sizeof raw, e);
 }
 
 static int write_dynamic(const struct pl_create_args *args, const struct vhd_request *r,

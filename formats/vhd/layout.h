@@ -53,6 +53,7 @@ extern const struct pl_field vhd_footer_fields[];
 #define VHD_GEOMETRY_SECTORS_MAX ((uint64_t)VHD_CYLINDERS_MAX * VHD_HEADS_MAX * VHD_TRACK_MAX)
 
 /* ---- "Dynamic Disk Header Format" ---- */
+#define VHD_HEADER_AT VHD_FOOTER_BYTES /* where everybody puts it; the footer says where it is */
 #define VHD_HEADER_BYTES 1024
 #define VHD_HEADER_COOKIE "cxsparse"
 #define VHD_HEADER_CHECKSUM_AT 36

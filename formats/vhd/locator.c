@@ -169,7 +169,7 @@ int vhd_read_parent_name(struct vhd *v, char **name, struct pl_err *e)
     return 0;
 }
 
-/* ---- of a new child ---- */
+/* ---- of a new parent ---- */
 
 /* `text` in UTF-16, little endian; the data are the caller's. */
 static int encode(const char *text, struct vhd_name *name, struct pl_err *e)
@@ -207,8 +207,8 @@ static bool comes_back(const char *text, const struct vhd_name *name)
     return back && strcmp(back, text) == 0;
 }
 
-int vhd_encode_parent_name(const char *name, struct vhd_header *header, struct vhd_name out[2],
-                           struct pl_err *e)
+int vhd_encode_parent_name(const char *name, struct vhd_header *header,
+                           struct vhd_name out[VHD_NAMES], struct pl_err *e)
 {
     const bool relative = *name != '/';
     PL_FREE char *plain = NULL, *dotted = NULL;
@@ -222,6 +222,7 @@ int vhd_encode_parent_name(const char *name, struct vhd_header *header, struct v
         return pl_fail(e, PL_E_NOMEM, "no memory for a parent locator");
     out[0] = (struct vhd_name){ .code = "W2ku" };
     out[1] = (struct vhd_name){ .code = "W2ru" };
+    memset(header->parent_unicode_name, 0, VHD_NAME_BYTES);
     vhd_utf16_of_text(plain, header->parent_unicode_name, VHD_NAME_BYTES - 2, true);
     result = encode(plain, &out[0], e);
     if (result == 0 && relative)
@@ -231,7 +232,62 @@ int vhd_encode_parent_name(const char *name, struct vhd_header *header, struct v
                          name);
     if (result == 0)
         return 0;
-    free(pl_take(out[0].data));
-    free(pl_take(out[1].data));
+    vhd_free_names(out);
     return -1;
+}
+
+void vhd_free_names(struct vhd_name names[VHD_NAMES])
+{
+    for (unsigned i = 0; i < VHD_NAMES; i++)
+        free(pl_take(names[i].data));
+}
+
+static uint32_t space_of(const struct vhd_name *name)
+{
+    return name->data ? (uint32_t)pl_round_up(name->len, VHD_SECTOR) : 0;
+}
+
+uint64_t vhd_names_bytes(const struct vhd_name names[VHD_NAMES])
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < VHD_NAMES; i++)
+        bytes += space_of(&names[i]);
+    return bytes;
+}
+
+/* Writes the data of a name at byte offset `at` and fills the entry of its locator. */
+static int write_name(struct pl_storage *file, const struct vhd_name *name, uint64_t at,
+                      uint8_t *entry, struct pl_err *e)
+{
+    const uint32_t space = space_of(name);
+    struct vhd_locator locator = {
+        .platform_data_space = space,
+        .platform_data_length = name->len,
+        .platform_data_offset = at,
+    };
+    PL_FREE uint8_t *padded = calloc(1, space);
+
+    if (!padded)
+        return pl_fail(e, PL_E_NOMEM, "no memory for a parent locator");
+    memcpy(padded, name->data, name->len);
+    memcpy(locator.platform_code, name->code, 4);
+    pl_fields_encode(vhd_locator_fields, &locator, entry, VHD_LOCATOR_BYTES);
+    if (pl_storage_write(file, at, padded, space, e) < 0)
+        return pl_within(e, "parent locator");
+    return 0;
+}
+
+int vhd_write_names(struct pl_storage *file, const struct vhd_name names[VHD_NAMES], uint64_t at,
+                    uint8_t *header, struct pl_err *e)
+{
+    uint8_t *entry = header + VHD_LOCATORS_AT;
+
+    memset(entry, 0, VHD_LOCATORS * VHD_LOCATOR_BYTES);
+    for (unsigned i = 0; i < VHD_NAMES; i++, entry += VHD_LOCATOR_BYTES) {
+        if (names[i].data && write_name(file, &names[i], at, entry, e) < 0)
+            return -1;
+        at += space_of(&names[i]);
+    }
+    return 0;
 }

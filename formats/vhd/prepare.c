@@ -99,7 +99,7 @@ static int list_gaps(struct vhd *v, const struct vhd_block *list, size_t count, 
     return r;
 }
 
-static int look_at_blocks(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
+int vhd_list_free(struct vhd *v, struct pl_err *e)
 {
     PL_FREE struct vhd_block *list = NULL;
     size_t count;
@@ -160,7 +160,7 @@ static int prepare(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
 {
     if (v->file->device)
         return pl_fail(e, PL_E_UNSUPPORTED, "a VHD on a block device can only be read");
-    if (check_places(v, e) < 0 || look_at_blocks(v, e) < 0 || vhd_mend_footers(v, e) < 0)
+    if (check_places(v, e) < 0 || vhd_list_free(v, e) < 0 || vhd_mend_footers(v, e) < 0)
         return -1;
     forget_behind(v); /* their room is free once that is on disk: not in this session */
     if (!v->new_bitmap && make_new_bitmap(v, e) < 0)

@@ -116,7 +116,7 @@ static int set_identity(const struct vhd *v, struct pl_layer *layer, struct pl_e
     return 0;
 }
 
-static int set_parent(struct vhd *v, struct pl_layer *layer, struct pl_err *e)
+static int fill_parent(struct vhd *v, struct pl_layer *layer, struct pl_err *e)
 {
     const struct vhd_header *h = &v->header;
 
@@ -151,7 +151,7 @@ static int read_file(struct vhd *v, const struct pl_open_args *args, struct pl_l
     if (v->at_end != VHD_GOOD)
         pl_warn(args->report, "%s: the footer at its end is missing or damaged; its copy is used",
                 v->file->name);
-    if (v->has_parent && set_parent(v, layer, e) < 0)
+    if (v->has_parent && fill_parent(v, layer, e) < 0)
         return -1;
     return set_identity(v, layer, e);
 }
@@ -214,6 +214,7 @@ const struct pl_driver pl_vhd = {
     .link = vhd_link,
     .zero = vhd_zero,
     .discard = vhd_discard,
+    .forget = vhd_forget,
     .flush = vhd_flush,
     .finish = vhd_finish,
     .create_options = vhd_create_options,
@@ -221,6 +222,7 @@ const struct pl_driver pl_vhd = {
     .create = vhd_create,
     .resize = vhd_resize,
     .compact = vhd_compact,
+    .set_parent = vhd_set_parent,
     .check = vhd_check,
     .measure = vhd_measure,
     .info = vhd_info,

@@ -14,7 +14,7 @@
  *   footer.c, header.c, locator.c   metadata        create.c, measure.c, facts.c
  *   bat.c, map.c, fixed.c           look-up         resize.c, compact.c
  *   write.c, zero.c                 allocate, link  check.c, repair.c
- *   prepare.c, flush.c              order on disk
+ *   prepare.c, flush.c              order on disk    parent.c, missing.c   another parent
  *
  * Order on disk.  A block is made by allocate and shows nothing yet: its bits are clear, or its
  * data are zeros.  Steps, each with a sync before it:
@@ -48,7 +48,8 @@ struct vhd {
     struct pl_storage *file; /* the core's */
     const struct pl_report *report;
     bool writable, fixed;
-    bool has_parent;      /* a differencing disk */
+    bool has_parent;      /* a differencing disk; vhd_set_parent, which has the layer alone,
+                             changes it */
     uint32_t block_size;  /* guest bytes, a power of two */
     uint32_t block_bits;  /* log2 of that */
     uint32_t bitmap_size; /* bytes of a block's sector bitmap: whole sectors */
@@ -71,7 +72,7 @@ struct vhd {
     struct pl_table_cache *bitmaps; /* slices of one sector */
     uint64_t end;        /* no block and nothing else lies at or behind this byte offset */
     uint64_t zero_from;  /* from here to the footer the file holds zeros */
-    uint8_t *new_bitmap; /* the bitmap of a new block; constant once begun */
+    uint8_t *new_bitmap; /* the bitmap of a new block; there once begun */
     uint32_t *free;      /* sectors at which there is room for a block, ready for use ... */
     uint32_t *pending;   /* ... and those that become free at the next write-back */
     size_t free_count, pending_count;
@@ -80,7 +81,9 @@ struct vhd {
     bool broken; /* a change failed half-way: refuse to change anything */
 };
 
-#define VHD_OWN_BAT 2 /* its index in vhd.own, the last before the locators */
+/* Indexes in vhd.own; the locators follow. */
+#define VHD_OWN_HEADER 1
+#define VHD_OWN_BAT 2
 
 /* ---- footer.c ---- */
 /* What len bytes hold; decodes it in any case but VHD_NONE. */

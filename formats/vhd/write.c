@@ -152,20 +152,22 @@ int vhd_allocate(void *state, uint64_t at, uint64_t len, struct pl_place *out, s
 
 /* ---- link ---- */
 
-static void set_run(uint8_t *bits, uint32_t first, uint32_t last)
+static void set_run(uint8_t *bits, uint32_t first, uint32_t last, bool set)
 {
     for (uint32_t i = first; i < last;) {
+        const uint8_t bit = (uint8_t)(0x80 >> i % 8);
+
         if (i % 8 == 0 && last - i >= 8) {
-            bits[i / 8] = 0xff;
+            bits[i / 8] = set ? 0xff : 0;
             i += 8;
         } else {
-            bits[i / 8] |= (uint8_t)(0x80 >> i % 8);
+            bits[i / 8] = (uint8_t)(set ? bits[i / 8] | bit : bits[i / 8] & ~bit);
             i++;
         }
     }
 }
 
-int vhd_set_bits(struct vhd *v, uint64_t at, uint64_t len, struct pl_err *e)
+int vhd_set_bits(struct vhd *v, uint64_t at, uint64_t len, bool set, struct pl_err *e)
 {
     const uint32_t inside = (uint32_t)(at & (v->block_size - 1));
     const uint32_t last = (uint32_t)pl_div_up(inside + len, VHD_SECTOR);
@@ -180,10 +182,23 @@ int vhd_set_bits(struct vhd *v, uint64_t at, uint64_t len, struct pl_err *e)
 
         if (slice_of(v, off + first / 8, &bits, e) < 0)
             return -1;
-        set_run(bits, i - first, stop - first);
+        set_run(bits, i - first, stop - first, set);
         pl_table_cache_dirty(v->bitmaps, off + first / 8);
         i = stop;
     }
+    return 0;
+}
+
+int vhd_is_bare(struct vhd *v, uint64_t index, bool *bare, struct pl_err *e)
+{
+    const uint64_t start = index << v->block_bits;
+    uint64_t run;
+    bool set = false;
+
+    for (uint64_t inside = 0; inside < v->block_size && !set; inside += run)
+        if (look_at_bits(v, start + inside, &set, &run, e) < 0)
+            return -1;
+    *bare = !set;
     return 0;
 }
 
@@ -194,7 +209,7 @@ int vhd_link(void *state, const struct pl_place *place, struct pl_err *e)
     PL_LOCKED(&v->lock);
     if (vhd_check_writable(v, e) < 0)
         return -1;
-    if (vhd_set_bits(v, place->at, place->len, e) == 0)
+    if (vhd_set_bits(v, place->at, place->len, true, e) == 0)
         return 0;
     v->broken = true;
     return -1;

@@ -15,6 +15,10 @@ static const struct image_shape shapes[] = {
     { "compacted", "block_size=4k", 192 * PL_KIB, 120, .compact = true },
     { "compacted over a parent", "block_size=4k", 192 * PL_KIB, 120, .parent = true,
       .compact = true, .resize = true },
+    { "changing parents", "block_size=4k", 192 * PL_KIB, 100, .parent = true, .forget = true,
+      .reparent = true },
+    { "changing parents, compacted, growing and shrinking", "block_size=8k", 256 * PL_KIB, 100,
+      .compact = true, .resize = true, .forget = true, .reparent = true },
     { "fixed, growing and shrinking", "subformat=fixed", 128 * PL_KIB, 120, .resize = true },
 };
 

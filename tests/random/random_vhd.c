@@ -19,6 +19,12 @@ static const struct image_shape shapes[] = {
       .variant = SPARSE_BITMAPS, .unreadable = true },
     { "blocks of 8 MiB over a parent, a cache of 16 slices", "block_size=8M", 20 * PL_MIB, 500,
       .parent = true, .unreadable = true, .cache_bytes = 1 },
+    { "changing parents", "block_size=4k", 3 * PL_MIB, 1500, .parent = true, .unreadable = true,
+      .forget = true, .reparent = true },
+    { "changing parents, large blocks, a cache of 16 slices", "block_size=8M", 20 * PL_MIB, 400,
+      .unreadable = true, .forget = true, .reparent = true, .cache_bytes = 1 },
+    { "changing parents, bitmaps sparse", "block_size=64k", 3 * PL_MIB, 1000,
+      .variant = SPARSE_BITMAPS, .unreadable = true, .forget = true, .reparent = true },
     { "fixed", "subformat=fixed", 3 * PL_MIB, 1500, .parent = false },
 };
 
@@ -64,7 +70,7 @@ static const struct random_format format = {
                .parent_identity = "uuid:00112233-4455-6677-8899-aabbccddeeff time:5",
                .parent_shows = true,
                .compacts = true },
-    .file_limit = 144 * PL_MIB,
+    .file_limit = 192 * PL_MIB,
     .resizes = true,
     .qemu = "vpc",
     .prepare = write_and_make_sparse,
