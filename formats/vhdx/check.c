@@ -146,7 +146,7 @@ static int mend(struct vhdx_check *c, enum pl_repair repair, struct pl_err *e) P
         return -1;
     if (repair == PL_REPAIR_ALL && c->result.corruptions) {
         c->mend = true;
-        if (pass(c, e) < 0 || vhdx_commit(c->v, e) < 0)
+        if (vhdx_new_content(c->v, e) < 0 || pass(c, e) < 0 || vhdx_commit(c->v, e) < 0)
             return -1;
         c->mend = false;
         if (pass(c, e) < 0)

@@ -1,5 +1,5 @@
 /* compact.c - makes the file shorter: blocks that are all zeros lose their room, the others move to
- * the front, the end is cut off.
+ * the front, the end is cut off; what is free before it becomes holes.
  *
  * Room is written to only when nothing on disk points at it: what was dropped first is committed
  * before blocks move, and what they leave is at the end.  Regions stay where they are. */
@@ -8,7 +8,7 @@
 
 #include "core/base/scope.h"
 #include "core/base/zero.h"
-#include "formats/vhdx/vhdx.h"
+#include "formats/vhdx/check.h"
 
 struct compaction {
     struct vhdx *v;
@@ -45,31 +45,6 @@ static int is_zero_block(struct compaction *c, uint64_t off, bool *zero, struct 
     return 0;
 }
 
-/* Whether no sector of a partial block is in this file. */
-static int is_unused_block(struct compaction *c, uint64_t block, bool *unused, struct pl_err *e)
-    PL_NEEDS(&c->v->lock)
-{
-    const uint64_t start = block << c->v->block_bits;
-    const uint64_t end = start + PL_MIN(c->v->block_size, c->v->size - start);
-    uint64_t bitmap;
-
-    *unused = false;
-    if (vhdx_bitmap(c->v, block, &bitmap, e) < 0)
-        return -1;
-    for (uint64_t at = start; bitmap && at < end;) {
-        uint64_t len = end - at;
-        bool set;
-
-        if (vhdx_bits(c->v, bitmap, at, &len, &set, e) < 0)
-            return -1;
-        if (set)
-            return 0;
-        at += len;
-    }
-    *unused = bitmap;
-    return 0;
-}
-
 static int drop_if_zero(void *ctx, const struct vhdx_item *item, struct pl_err *e) PL_UNCHECKED;
 static int drop_if_zero(void *ctx, const struct vhdx_item *item, struct pl_err *e)
 {
@@ -81,7 +56,7 @@ static int drop_if_zero(void *ctx, const struct vhdx_item *item, struct pl_err *
         return -1;
     if (item->bitmap || !vhdx_is_present(item->entry) || c->v->keep_blocks)
         return 0;
-    if (partial ? is_unused_block(c, item->block, &drop, e) < 0
+    if (partial ? vhdx_is_bare(c->v, item->block, &drop, e) < 0
                 : is_zero_block(c, VHDX_BAT_OFFSET(item->entry), &drop, e) < 0)
         return -1;
     if (!drop)
@@ -185,13 +160,14 @@ static int move_all(struct compaction *c, struct pl_err *e) PL_NEEDS(&c->v->lock
 
 static int compact(struct compaction *c, struct pl_err *e) PL_NEEDS(&c->v->lock)
 {
-    if (vhdx_begin_change(c->v, e) < 0 || vhdx_commit(c->v, e) < 0 ||
+    if (vhdx_begin_upkeep(c->v, e) < 0 || vhdx_commit(c->v, e) < 0 ||
         vhdx_walk(c->v, drop_if_zero, c, e) < 0 || vhdx_commit(c->v, e) < 0)
         return -1;
     c->v->freed_count = c->v->reusable_count = 0; /* the tally knows */
     if (move_all(c, e) < 0)
         return -1;
-    return vhdx_cut_file(c->v, vhdx_tally_end(&c->tally), e) < 0 ? -1 : vhdx_sync(c->v, e);
+    /* what blocks left in front of a region is no end that could be cut off */
+    return vhdx_mend_leaks(c->v, &c->tally, e) < 0 ? -1 : vhdx_sync(c->v, e);
 }
 
 int vhdx_compact(void *state, const struct pl_report *report, uint64_t *freed, struct pl_err *e)

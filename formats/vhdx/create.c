@@ -219,27 +219,11 @@ static int make_room(const struct creation *c, struct pl_err *e)
     return pl_storage_preallocate(c->args->file, c->data, len, c->request.prealloc, e);
 }
 
-/* The identity of the parent, "uuid:..." among its words. */
 static int make_locator(struct creation *c, struct pl_err *e)
 {
-    const char *identity = c->args->parent.identity;
-    const char *found = identity ? strstr(identity, "uuid:") : NULL;
-    char text[PL_UUID_TEXT] = "";
     struct pl_uuid linkage;
 
-    if (c->args->parent.format && strcmp(c->args->parent.format, "vhdx") != 0) {
-        pl_fail(e, PL_E_UNSUPPORTED, "the parent of a VHDX image cannot be of the format %s",
-                c->args->parent.format);
-        return pl_hint(e, "convert the parent to vhdx first");
-    }
-    if (!found) {
-        pl_fail(e, PL_E_INVALID, "the identity of the parent '%s' is not known",
-                c->args->parent.name);
-        return pl_hint(e, "a VHDX image names its parent by the identifier that it has: the parent "
-                          "must be there");
-    }
-    snprintf(text, sizeof text, "%.36s", found + 5);
-    if (pl_uuid_parse(text, &linkage, e) < 0)
+    if (vhdx_read_linkage(&c->args->parent, &linkage, e) < 0)
         return -1;
     return vhdx_make_locator(c->args->parent.name, &linkage, &c->locator, &c->locator_len, e);
 }

@@ -59,13 +59,35 @@ int vhdx_begin_repair(struct vhdx *v, struct pl_err *e)
     return 0;
 }
 
-int vhdx_begin_change(struct vhdx *v, struct pl_err *e)
+int vhdx_new_content(struct vhdx *v, struct pl_err *e)
+{
+    if (v->data_changed || v->keeps_content || v->direct)
+        return 0;
+    vhdx_new_guid(v->header.DataWriteGuid);
+    v->data_changed = true;
+    return v->changed ? vhdx_write_header(v, e) : 0; /* else it is about to be written */
+}
+
+/* The first call looks at all blocks. */
+static int look_once(struct vhdx *v, struct pl_err *e) PL_NEEDS(&v->lock)
 {
     if (vhdx_check_writable(v, e) < 0)
         return -1;
     if (!v->looked && !v->direct && look_at_blocks(v, e) < 0)
         return -1;
     v->looked = true;
+    return 0;
+}
+
+int vhdx_begin_upkeep(struct vhdx *v, struct pl_err *e)
+{
+    return look_once(v, e) < 0 ? -1 : vhdx_begin_repair(v, e);
+}
+
+int vhdx_begin_change(struct vhdx *v, struct pl_err *e)
+{
+    if (look_once(v, e) < 0 || vhdx_new_content(v, e) < 0)
+        return -1;
     return vhdx_begin_repair(v, e);
 }
 

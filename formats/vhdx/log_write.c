@@ -72,7 +72,7 @@ static int write_entry(struct vhdx *v, const struct vhdx_change *changes, uint32
     return 0;
 }
 
-static void new_guid(uint8_t *raw)
+void vhdx_new_guid(uint8_t *raw)
 {
     struct pl_uuid uuid;
 
@@ -88,9 +88,8 @@ int vhdx_log_start(struct vhdx *v, struct pl_err *e)
         return pl_fail(e, PL_E_UNSUPPORTED, "the image has no room for a log");
     if (vhdx_cover_file(v, e) < 0)
         return -1;
-    new_guid(h->LogGuid);
-    new_guid(h->FileWriteGuid);
-    new_guid(h->DataWriteGuid);
+    vhdx_new_guid(h->LogGuid);
+    vhdx_new_guid(h->FileWriteGuid);
     v->log_next = v->log_sequence = 0;
     if (write_entry(v, NULL, 0, e) < 0 || vhdx_sync(v, e) < 0) {
         v->broken = true;

@@ -179,6 +179,7 @@ static int read_values(struct vhdx *v, const struct item *items, struct pl_err *
     v->has_parent = flags & VHDX_HAS_PARENT;
     v->size = load_le64(raw[DISK_SIZE]);
     v->size_item = items[DISK_SIZE].off;
+    v->parameters_item = items[FILE_PARAMETERS].off;
     v->sector_size = load_le32(raw[LOGICAL_SECTOR]);
     v->physical_sector_size = load_le32(raw[PHYSICAL_SECTOR]);
     memcpy(v->disk_id, raw[DISK_ID], sizeof v->disk_id);

@@ -198,6 +198,25 @@ int vhdx_read_locator(struct vhdx *v, const uint8_t *item, uint32_t len, struct 
 
 /* ---- writing ---- */
 
+int vhdx_read_linkage(const struct pl_parent_ref *parent, struct pl_uuid *linkage, struct pl_err *e)
+{
+    const char *found = parent->identity ? strstr(parent->identity, "uuid:") : NULL;
+    char text[PL_UUID_TEXT] = "";
+
+    if (parent->format && strcmp(parent->format, "vhdx") != 0) {
+        pl_fail(e, PL_E_UNSUPPORTED, "the parent of a VHDX image cannot be of the format %s",
+                parent->format);
+        return pl_hint(e, "convert the parent to vhdx first");
+    }
+    if (!found) {
+        pl_fail(e, PL_E_INVALID, "the identity of the parent '%s' is not known", parent->name);
+        return pl_hint(e, "a VHDX image names its parent by the identifier that it has: the parent "
+                          "must be there");
+    }
+    snprintf(text, sizeof text, "%.36s", found + 5);
+    return pl_uuid_parse(text, linkage, e);
+}
+
 /* The parent's name with backslashes; a relative one begins with ".\" as Hyper-V's do. */
 static char *windows_path(const char *name)
 {

@@ -12,10 +12,7 @@
 #include "core/base/scope.h"
 #include "formats/vhdx/vhdx.h"
 
-#define COPY_AT_ONCE (16 * PL_MIB)
 #define PREALLOCATE_AT_ONCE (256 * PL_MIB)
-#define TABLE_SECTORS (VHDX_REGION_TABLE_BYTES / VHDX_SECTOR)
-#define CHANGES_MAX (2 + 2 * TABLE_SECTORS)
 
 static int check_request(const struct vhdx *v, uint64_t size, bool shrink, struct pl_err *e)
 {
@@ -35,95 +32,21 @@ static int check_request(const struct vhdx *v, uint64_t size, bool shrink, struc
     return 0;
 }
 
-/* ---- the log entry that shows the change ---- */
-
-/* Sectors that are changed together, and their new bytes. */
-struct batch {
-    struct vhdx_change changes[CHANGES_MAX];
-    uint32_t count;
-};
-
-static void add_sectors(struct batch *b, uint64_t off, const uint8_t *bytes, uint64_t sectors)
-{
-    for (uint64_t i = 0; i < sectors; i++)
-        b->changes[b->count++] =
-            (struct vhdx_change){ .off = off + i * VHDX_SECTOR, .bytes = bytes + i * VHDX_SECTOR };
-}
-
-/* Writes the batch through the log, then in its place. */
-static int publish(struct vhdx *v, const struct batch *b, struct pl_err *e) PL_NEEDS(&v->lock)
-{
-    if (vhdx_log_write(v, b->changes, b->count, e) < 0)
-        return -1;
-    for (uint32_t i = 0; i < b->count; i++)
-        if (pl_storage_write(v->file, b->changes[i].off, b->changes[i].bytes, VHDX_SECTOR, e) < 0) {
-            v->broken = true;
-            return -1;
-        }
-    return 0;
-}
-
-/* The sectors of the item Virtual Disk Size with another value. */
-static int add_size(const struct vhdx *v, uint64_t size, uint8_t *bytes, struct batch *b,
-                    struct pl_err *e)
-{
-    const uint64_t in = v->size_item % VHDX_SECTOR, off = v->size_item - in;
-    const uint64_t sectors = in + 8 > VHDX_SECTOR ? 2 : 1;
-
-    if (pl_storage_read(v->file, off, bytes, sectors * VHDX_SECTOR, e) < 0)
-        return pl_within(e, "metadata");
-    store_le64(bytes + in, size);
-    add_sectors(b, off, bytes, sectors);
-    return 0;
-}
-
-/* Both copies of the region table with another place for the BAT. */
-static int add_region(struct vhdx *v, struct vhdx_range bat, uint8_t *bytes, struct batch *b,
-                      struct pl_err *e)
-{
-    bool sound = false;
-
-    for (unsigned copy = 0; copy < 2 && !sound; copy++)
-        if (vhdx_load_region_table(v, copy, bytes, &sound, e) < 0)
-            return -1;
-    if (!sound)
-        return pl_fail(e, PL_E_CORRUPT, "region table: both copies are damaged");
-    for (uint32_t i = 0; i < load_le32(bytes + 8); i++) { /* was checked */
-        uint8_t *entry = bytes + VHDX_REGION_ENTRIES_AT + i * VHDX_REGION_ENTRY_BYTES;
-
-        if (memcmp(entry, vhdx_guid_bat, 16) != 0)
-            continue;
-        store_le64(entry + 16, bat.off);
-        store_le32(entry + 24, (uint32_t)bat.len);
-    }
-    vhdx_seal_sum(bytes, VHDX_REGION_TABLE_BYTES);
-    add_sectors(b, VHDX_REGION_TABLE_AT(0), bytes, TABLE_SECTORS);
-    add_sectors(b, VHDX_REGION_TABLE_AT(1), bytes, TABLE_SECTORS);
-    return 0;
-}
-
-/* Shows the size, and the BAT's region where that is another one. */
+/* Shows the size, and the BAT's region where that is another one, at once. */
 static int show(struct vhdx *v, uint64_t size, struct vhdx_range bat, struct pl_err *e)
     PL_NEEDS(&v->lock)
 {
-    PL_FREE uint8_t *item = malloc(2 * VHDX_SECTOR);
-    PL_FREE uint8_t *table = malloc(VHDX_REGION_TABLE_BYTES);
-    struct vhdx_range old = v->bat;
-    struct batch batch = { .count = 0 };
+    uint8_t bytes[8];
 
-    if (!item || !table)
-        return pl_fail(e, PL_E_NOMEM, "no memory to resize");
-    if (add_size(v, size, item, &batch, e) < 0 ||
-        (bat.off != v->bat.off && add_region(v, bat, table, &batch, e) < 0) ||
-        publish(v, &batch, e) < 0)
+    store_le64(bytes, size);
+    if (vhdx_put(v, v->size_item, bytes, sizeof bytes, e) < 0) {
+        v->broken = true; /* a part of it waits in memory */
+        return pl_within(e, "metadata");
+    }
+    if (vhdx_commit_bat(v, bat, e) < 0)
         return -1;
     v->size = size;
-    v->bat = bat;
-    if (bat.off == old.off)
-        return 0;
-    pl_table_cache_drop(v->tables, old.off, old.len);
-    if (pl_storage_discard(v->file, old.off, old.len, NULL) < 0)
-        return 0; /* the host may ignore or refuse it */
+    vhdx_use_bat(v, bat);
     return 0;
 }
 
@@ -146,38 +69,6 @@ static int zero_tail(struct vhdx *v, struct pl_err *e) PL_NEEDS(&v->lock)
     return pl_storage_zero(v->file, VHDX_BAT_OFFSET(entry) + inside, v->block_size - inside, e);
 }
 
-/* Copies the BAT; holes stay holes. */
-static int copy_bat(struct vhdx *v, uint64_t to, struct pl_err *e)
-{
-    uint64_t piece;
-
-    for (uint64_t done = 0; done < v->bat.len; done += piece) {
-        bool hole;
-
-        piece = PL_MIN(v->bat.len - done, COPY_AT_ONCE);
-        if (pl_storage_map(v->file, v->bat.off + done, &piece, &hole, e) < 0 ||
-            (!hole &&
-             pl_storage_copy(v->file, to + done, v->file, v->bat.off + done, piece, e) < 0))
-            return pl_within(e, "BAT");
-    }
-    return 0;
-}
-
-/* A region with room for the entries of a disk of that size. */
-static int need_bat(struct vhdx *v, uint64_t size, struct vhdx_range *bat, struct pl_err *e)
-    PL_NEEDS(&v->lock)
-{
-    const uint64_t bytes = 8 * vhdx_bat_entries(v, size);
-
-    *bat = v->bat;
-    if (bytes <= bat->len)
-        return 0;
-    bat->len = pl_round_up(bytes, VHDX_UNIT);
-    if (vhdx_new_table_room(v, bat->len, &bat->off, e) < 0 || vhdx_cover_file(v, e) < 0)
-        return -1;
-    return copy_bat(v, bat->off, e);
-}
-
 /* Index of the entry of the last chunk's sector bitmap; UINT64_MAX: there is none. */
 static uint64_t last_bitmap(const struct vhdx *v, uint64_t size)
 {
@@ -193,7 +84,7 @@ static int grow(struct vhdx *v, uint64_t size, struct pl_err *e) PL_NEEDS(&v->lo
     struct vhdx_range bat;
 
     if (zero_tail(v, e) < 0 || vhdx_clear_entries(v, first, end, last_bitmap(v, v->size), e) < 0 ||
-        vhdx_commit(v, e) < 0 || need_bat(v, size, &bat, e) < 0)
+        vhdx_commit(v, e) < 0 || vhdx_need_bat(v, vhdx_bat_entries(v, size), &bat, e) < 0)
         return -1;
     return show(v, size, bat, e);
 }

@@ -129,3 +129,44 @@ int vhdx_set_bits(struct vhdx *v, uint64_t bitmap, uint64_t at, uint64_t len, bo
     }
     return 0;
 }
+
+int vhdx_is_bare(struct vhdx *v, uint64_t block, bool *bare, struct pl_err *e)
+{
+    const uint64_t start = block << v->block_bits;
+    const uint64_t end = start + PL_MIN(v->block_size, v->size - start);
+    uint64_t bitmap, len;
+
+    *bare = false;
+    if (vhdx_bitmap(v, block, &bitmap, e) < 0)
+        return -1;
+    for (uint64_t at = start; bitmap && at < end; at += len) {
+        bool set;
+
+        len = end - at;
+        if (vhdx_bits(v, bitmap, at, &len, &set, e) < 0)
+            return -1;
+        if (set)
+            return 0;
+    }
+    *bare = bitmap;
+    return 0;
+}
+
+int vhdx_put(struct vhdx *v, uint64_t off, const void *bytes, uint64_t len, struct pl_err *e)
+{
+    const uint8_t *from = bytes;
+
+    while (len > 0) {
+        const uint64_t inside = off % VHDX_SECTOR, piece = PL_MIN(len, VHDX_SECTOR - inside);
+        uint8_t *sector;
+
+        if (vhdx_table(v, off, &sector, e) < 0)
+            return -1;
+        memcpy(sector + inside, from, piece);
+        vhdx_table_changed(v, off);
+        off += piece;
+        from += piece;
+        len -= piece;
+    }
+    return 0;
+}

@@ -99,6 +99,7 @@ static int vhdx_open(const struct pl_open_args *args, struct pl_layer *layer, st
     v->file = v->view = args->file;
     v->report = args->report;
     v->writable = args->writable;
+    v->keeps_content = args->keeps_content;
     v->direct = args->created;
     v->dirty_max = VHDX_CHANGES_MAX;
     if (load(v, args, e) < 0 || fill_layer(v, layer, e) < 0) {
@@ -130,11 +131,13 @@ const struct pl_driver pl_vhdx = {
     .cancel = vhdx_cancel,
     .zero = vhdx_zero,
     .discard = vhdx_discard,
+    .forget = vhdx_forget,
     .flush = vhdx_flush,
     .seal = vhdx_seal,
     .create = vhdx_create,
     .resize = vhdx_resize,
     .compact = vhdx_compact,
+    .set_parent = vhdx_set_parent,
     .check = vhdx_check,
     .measure = vhdx_measure,
     .info = vhdx_info,

@@ -8,6 +8,7 @@
  *   log_read.c              the log as it is found    resize.c
  *   log_write.c             our own changes           check.c, repair.c, compact.c, tally.c
  *   bat.c, tables.c         look-up                   room.c    room for blocks
+ *   new_bat.c               another region for it     set_parent.c
  *   write.c, zero.c         allocate, link, zero      flush.c   order on disk
  *
  * Order on disk.  Changes of the BAT and of sector bitmaps gather in a cache of sectors and reach
@@ -44,19 +45,22 @@ struct vhdx {
                               */
     const struct pl_report *report;
     bool writable;
-    bool direct;   /* a new file, see above */
-    bool replayed; /* the log held something when the file was opened */
-    uint64_t size; /* of the disk */
+    bool keeps_content; /* see pl_open_args */
+    bool direct;        /* a new file, see above */
+    bool replayed;      /* the log held something when the file was opened */
+    uint64_t size;      /* of the disk */
     uint32_t block_size, block_bits;
     uint32_t sector_size, physical_sector_size;
     uint32_t chunk_bits; /* log2 of the payload blocks that one sector bitmap block describes */
-    bool has_parent, keep_blocks;
+    bool has_parent, keep_blocks; /* the first, and what is known of the parent, is changed by
+                                     set_parent, which has the layer alone */
     struct vhdx_range log, bat, metadata;
     struct vhdx_range *others; /* regions that are not known and not required */
     size_t other_count;
-    uint64_t size_item;  /* byte offset in the file of the item Virtual Disk Size */
-    uint8_t disk_id[16]; /* as stored */
-    char *parent_name;   /* as for pl_layer; null: none */
+    uint64_t size_item;       /* byte offset in the file of the item Virtual Disk Size ... */
+    uint64_t parameters_item; /* ... and of File Parameters */
+    uint8_t disk_id[16];      /* as stored */
+    char *parent_name;        /* as for pl_layer; null: none */
     struct pl_uuid parent_linkage;
     unsigned damaged_headers; /* copies that are not sound ... */
     unsigned damaged_regions; /* ... and those of the region table */
@@ -75,7 +79,8 @@ struct vhdx {
     uint64_t log_next;     /* where in the log the next entry goes */
     uint64_t log_sequence; /* of the last entry written */
     bool looked;           /* the BAT was found to be right */
-    bool changed;          /* the header was dealt with: see above */
+    bool changed;          /* the header was dealt with: see above ... */
+    bool data_changed;     /* ... and its DataWriteGuid, too */
     bool broken;           /* a change of the tables failed half-way: refuse to change anything */
 };
 
@@ -113,6 +118,10 @@ int vhdx_derive(struct vhdx *v, struct pl_err *e) PL_CHECK;
 /* ---- parent.c ---- */
 /* Takes name and identity of the parent from a parent locator item of `len` bytes. */
 int vhdx_read_locator(struct vhdx *v, const uint8_t *item, uint32_t len, struct pl_err *e) PL_CHECK;
+/* What children of that parent say in it.  PL_E_INVALID, PL_E_UNSUPPORTED where it cannot be the
+ * parent of a VHDX image. */
+int vhdx_read_linkage(const struct pl_parent_ref *parent, struct pl_uuid *linkage, struct pl_err *e)
+    PL_CHECK;
 /* Makes such an item of at most VHDX_LOCATOR_BYTES_MAX; *item is the caller's to free. */
 int vhdx_make_locator(const char *parent_name, const struct pl_uuid *linkage, uint8_t **item,
                       uint32_t *len, struct pl_err *e) PL_CHECK;
@@ -187,6 +196,12 @@ int vhdx_bits(struct vhdx *v, uint64_t bitmap, uint64_t at, uint64_t *len, bool 
  * vhdx_bitmap_sectors(v) sectors. */
 int vhdx_set_bits(struct vhdx *v, uint64_t bitmap, uint64_t at, uint64_t len, bool set,
                   struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* Whether a partially present block has no sector. */
+int vhdx_is_bare(struct vhdx *v, uint64_t block, bool *bare, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* Changes bytes of a table, of the region tables or of metadata. */
+int vhdx_put(struct vhdx *v, uint64_t off, const void *bytes, uint64_t len, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
 /* Sectors of a table that the bits of one payload block are in, at most. */
 uint32_t vhdx_bitmap_sectors(const struct vhdx *v);
 /* The run of equal bits from bit `first` on, at most `count` bits and none past the sector's. */
@@ -200,7 +215,9 @@ struct vhdx_change {
 };
 /* Sectors that one log entry can take: their descriptors fill one more. */
 #define VHDX_CHANGES_MAX 126
-/* Begins to use the log: a new LogGuid, an empty entry, new write GUIDs in the header. */
+/* A random identifier as a header has it. */
+void vhdx_new_guid(uint8_t *raw);
+/* Begins to use the log: a new LogGuid, an empty entry, a new FileWriteGuid in the header. */
 int vhdx_log_start(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* Syncs what was written before, then writes an entry and syncs it: the changes now happen,
  * whatever comes.  The caller makes them. */
@@ -210,11 +227,16 @@ int vhdx_log_write(struct vhdx *v, const struct vhdx_change *changes, uint32_t c
 /* ---- flush.c ---- */
 /* PL_E_INVALID when the image is open for reading only, PL_E_SYS when it is broken. */
 int vhdx_check_writable(const struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
-/* The same, and begins to use the log.  Before any change of tables or guest data.  PL_E_CORRUPT
- * when entries of the BAT are wrong or two blocks lie in one place: the first call looks at all. */
+/* The same, and begins to use the log.  Before any change that the guest does not see.
+ * PL_E_CORRUPT when entries of the BAT are wrong or two blocks lie in one place: the first call
+ * looks at all. */
+int vhdx_begin_upkeep(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* The same, before any change that the guest sees. */
 int vhdx_begin_change(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
-/* The same without that look, for the repair. */
+/* vhdx_begin_upkeep without that look, for the repair. */
 int vhdx_begin_repair(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
+/* What the guest sees is about to change: the header gets another DataWriteGuid. */
+int vhdx_new_content(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* The steps at the top of this page. */
 int vhdx_commit(struct vhdx *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* Syncs the file; a failure breaks the image. */
@@ -249,6 +271,11 @@ void vhdx_cancel(void *state, const struct pl_place *place);
 int vhdx_zero(void *state, uint64_t at, uint64_t len, bool unmap, struct pl_err *e);
 /* Gives the room of whole blocks back. */
 int vhdx_discard(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+/* Makes whole sectors read as the parent's. */
+int vhdx_forget(void *state, uint64_t at, uint64_t len, struct pl_err *e);
+/* The sector bitmap block for a payload block, made if there is none. */
+int vhdx_need_bitmap(struct vhdx *v, uint64_t block, uint64_t *off, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
 
 /* ---- create.c, measure.c ---- */
 /* What -o takes. */
@@ -301,7 +328,27 @@ int vhdx_tally_blocks(struct vhdx *v, struct vhdx_tally *tally, struct pl_err *e
 /* Cuts the file at `end`, behind which nothing is used; nothing is waiting to be committed. */
 int vhdx_cut_file(struct vhdx *v, uint64_t end, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 
-/* ---- resize.c, check.c, compact.c: the driver's slots ---- */
+/* ---- new_bat.c ---- */
+/* Where the BAT shall be so that it has room for so many entries; a place that is not v->bat has a
+ * copy of it, all of which is in the file.  Nothing is waiting to be committed. */
+int vhdx_need_bat(struct vhdx *v, uint64_t entries, struct vhdx_range *bat, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* A copy of the BAT in another place, as long as the old one. */
+int vhdx_copy_bat(struct vhdx *v, struct vhdx_range *bat, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* Commits what was put, and that the BAT is there.  A failure breaks the image. */
+int vhdx_commit_bat(struct vhdx *v, struct vhdx_range bat, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+/* That is done: v->bat is another one, and the room of the old one a hole. */
+void vhdx_use_bat(struct vhdx *v, struct vhdx_range bat) PL_NEEDS(&v->lock);
+/* Moves the BAT to where it was before, which is still free; cuts the file where that was its end.
+ */
+int vhdx_bring_bat_back(struct vhdx *v, struct vhdx_range place, struct pl_err *e)
+    PL_CHECK PL_NEEDS(&v->lock);
+
+/* ---- resize.c, check.c, compact.c, set_parent.c: the driver's slots ---- */
+/* Another parent, or none. */
+int vhdx_set_parent(void *state, const struct pl_parent_ref *parent, struct pl_err *e);
 /* Grows or shrinks the disk. */
 int vhdx_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc,
                 struct pl_err *e);

@@ -126,9 +126,7 @@ int vhdx_allocate(void *state, uint64_t at, uint64_t len, struct pl_place *out, 
     return make_place(v, at, len, out, e);
 }
 
-/* The sector bitmap block for a payload block, made if there is none. */
-static int need_bitmap(struct vhdx *v, uint64_t block, uint64_t *off, struct pl_err *e)
-    PL_NEEDS(&v->lock)
+int vhdx_need_bitmap(struct vhdx *v, uint64_t block, uint64_t *off, struct pl_err *e)
 {
     if (vhdx_bitmap(v, block, off, e) < 0)
         return -1;
@@ -149,7 +147,7 @@ static int link_new(struct vhdx *v, uint64_t at, uint64_t len, uint64_t entry, u
     uint64_t bitmap;
 
     if (len < whole && v->has_parent && VHDX_BAT_STATE(entry) == VHDX_NOT_PRESENT) {
-        if (need_bitmap(v, block, &bitmap, e) < 0 ||
+        if (vhdx_need_bitmap(v, block, &bitmap, e) < 0 ||
             vhdx_set_bits(v, bitmap, start, v->block_size, false, e) < 0 ||
             vhdx_set_bits(v, bitmap, at, len, true, e) < 0)
             return -1;

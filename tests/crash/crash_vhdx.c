@@ -15,6 +15,10 @@ static const struct image_shape shapes[] = {
     { "compacting", "block_size=1M", 5 * PL_MIB, 120, .compact = true, .sampled = true },
     { "compacting over a parent", "block_size=1M", 5 * PL_MIB, 120, .parent = true, .compact = true,
       .sampled = true },
+    { "changing parents", "block_size=1M", 5 * PL_MIB, 120, .parent = true, .forget = true,
+      .reparent = true, .sampled = true },
+    { "changing parents, compacting, growing and shrinking", "block_size=1M", 5 * PL_MIB, 100,
+      .compact = true, .resize = true, .forget = true, .reparent = true, .sampled = true },
 };
 
 static void reopen(struct crash_run *run)
@@ -37,6 +41,7 @@ static const struct crash_format format = {
     .runs = 1,
     .turns = 2,
     .file_limit = 128 * PL_MIB,
+    .short_parent = true,
     .read_only_too = true,
     .resize_syncs = true,
     .compact_syncs = true,

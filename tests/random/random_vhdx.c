@@ -17,6 +17,13 @@ static const struct image_shape shapes[] = {
       .parent = true, .unreadable = true, .cache_bytes = 1 },
     { "over a parent, sectors of 4096 bytes", "block_size=2M,logical_sector_size=4096", 10 * PL_MIB,
       800, .parent = true, .resize = true, .unreadable = true, .sector = 4096 },
+    { "changing parents", "block_size=1M", 10 * PL_MIB, 1200, .parent = true, .resize = true,
+      .unreadable = true, .forget = true, .reparent = true },
+    { "changing parents, blocks of 4 MiB, the smallest cache", "block_size=4M", 18 * PL_MIB, 800,
+      .unreadable = true, .forget = true, .reparent = true, .cache_bytes = 1 },
+    { "changing parents, sectors of 4096 bytes", "block_size=2M,logical_sector_size=4096",
+      10 * PL_MIB, 800, .parent = true, .resize = true, .unreadable = true, .forget = true,
+      .reparent = true, .sector = 4096 },
 };
 
 static const struct random_format format = {
