@@ -15,10 +15,9 @@ static const struct image_shape shapes[] = {
     { "compacted", "block_size=4k", 192 * PL_KIB, 120, .compact = true },
     { "compacted over a parent", "block_size=4k", 192 * PL_KIB, 120, .parent = true,
       .compact = true, .resize = true },
-    { "changing parents", "block_size=4k", 192 * PL_KIB, 100, .parent = true, .forget = true,
-      .reparent = true },
+    { "changing parents", "block_size=4k", 192 * PL_KIB, 100, .parent = true },
     { "changing parents, compacted, growing and shrinking", "block_size=8k", 256 * PL_KIB, 100,
-      .compact = true, .resize = true, .forget = true, .reparent = true },
+      .compact = true, .resize = true, .parent = true },
     { "fixed, growing and shrinking", "subformat=fixed", 128 * PL_KIB, 120, .resize = true },
 };
 
@@ -27,6 +26,8 @@ static const struct crash_format format = {
                .driver = &pl_vhd,
                .parent_format = "vhd",
                .parent_identity = "uuid:00112233-4455-6677-8899-aabbccddeeff time:5",
+               .other_identity = "uuid:10112233-4455-6677-8899-aabbccddeeff time:6",
+               .forgets = true,
                .parent_shows = true },
     .runs = 2,
     .turns = 2,     /* half of the kinds of files at an instant */

@@ -15,10 +15,9 @@ static const struct image_shape shapes[] = {
     { "compacting", "block_size=1M", 5 * PL_MIB, 120, .compact = true, .sampled = true },
     { "compacting over a parent", "block_size=1M", 5 * PL_MIB, 120, .parent = true, .compact = true,
       .sampled = true },
-    { "changing parents", "block_size=1M", 5 * PL_MIB, 120, .parent = true, .forget = true,
-      .reparent = true, .sampled = true },
+    { "changing parents", "block_size=1M", 5 * PL_MIB, 120, .parent = true, .sampled = true },
     { "changing parents, compacting, growing and shrinking", "block_size=1M", 5 * PL_MIB, 100,
-      .compact = true, .resize = true, .forget = true, .reparent = true, .sampled = true },
+      .compact = true, .resize = true, .sampled = true, .parent = true },
 };
 
 static void reopen(struct crash_run *run)
@@ -37,7 +36,9 @@ static void reopen(struct crash_run *run)
 static const struct crash_format format = {
     .image = { .group = "crash_vhdx",
                .driver = &pl_vhdx,
-               .parent_identity = "uuid:83ed0ec3-24c8-49a6-a959-5e4bf1288bfb" },
+               .parent_identity = "uuid:83ed0ec3-24c8-49a6-a959-5e4bf1288bfb",
+               .other_identity = "uuid:93ed0ec3-24c8-49a6-a959-5e4bf1288bfb",
+               .forgets = true },
     .runs = 1,
     .turns = 2,
     .file_limit = 128 * PL_MIB,

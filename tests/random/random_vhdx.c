@@ -18,18 +18,19 @@ static const struct image_shape shapes[] = {
     { "over a parent, sectors of 4096 bytes", "block_size=2M,logical_sector_size=4096", 10 * PL_MIB,
       800, .parent = true, .resize = true, .unreadable = true, .sector = 4096 },
     { "changing parents", "block_size=1M", 10 * PL_MIB, 1200, .parent = true, .resize = true,
-      .unreadable = true, .forget = true, .reparent = true },
+      .unreadable = true },
     { "changing parents, blocks of 4 MiB, the smallest cache", "block_size=4M", 18 * PL_MIB, 800,
-      .unreadable = true, .forget = true, .reparent = true, .cache_bytes = 1 },
+      .unreadable = true, .cache_bytes = 1, .parent = true },
     { "changing parents, sectors of 4096 bytes", "block_size=2M,logical_sector_size=4096",
-      10 * PL_MIB, 800, .parent = true, .resize = true, .unreadable = true, .forget = true,
-      .reparent = true, .sector = 4096 },
+      10 * PL_MIB, 800, .parent = true, .resize = true, .unreadable = true, .sector = 4096 },
 };
 
 static const struct random_format format = {
     .image = { .group = "random_vhdx",
                .driver = &pl_vhdx,
                .parent_identity = "uuid:83ed0ec3-24c8-49a6-a959-5e4bf1288bfb",
+               .other_identity = "uuid:93ed0ec3-24c8-49a6-a959-5e4bf1288bfb",
+               .forgets = true,
                .compacts = true },
     .short_parent = true,
     .qemu = "vhdx",
