@@ -27,7 +27,7 @@ static const struct image_shape shapes[] = {
     { "fixed", "subformat=fixed", 3 * PL_MIB, 1500, .parent = false },
 };
 
-/* Clears bits of sectors that hold zeros, as VirtualBox leaves them: their content is not to be
+/* Clears bits of sectors that hold something, as VirtualBox leaves them: their content is not to be
  * looked at. */
 static void make_sparse(struct random_run *r)
 {
@@ -45,6 +45,8 @@ static void make_sparse(struct random_run *r)
         byte &= (uint8_t) ~(0x80 >> sector % 8);
         must(pl_storage_write(x.st, x.off - inside - SECTOR + sector / 8, &byte, 1, &e), &e);
         memset(r->model + at, 0, SECTOR);
+        if (r->base.rig.parent)
+            memcpy(r->model + at, r->base.rig.parent + at, SECTOR);
     }
 }
 

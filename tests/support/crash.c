@@ -107,6 +107,11 @@ static void note_zeros(struct crash_run *r, uint64_t at, uint64_t len, uint64_t 
     }
 }
 
+static uint64_t value_of(enum run_parent which)
+{
+    return which == RUN_OTHER_PARENT ? OTHER_VALUE : PARENT_VALUE;
+}
+
 /* From now on the sectors may hold what the parent has. */
 static void note_parent(struct crash_run *r, enum run_parent which, uint64_t at, uint64_t len)
 {
@@ -115,8 +120,7 @@ static void note_parent(struct crash_run *r, enum run_parent which, uint64_t at,
     const uint64_t shown = PL_MAX(from, PL_MIN(end, have));
 
     if (shown > from)
-        history_set(r->history, from, shown - from,
-                    which == RUN_OTHER_PARENT ? OTHER_VALUE : PARENT_VALUE, now(r));
+        history_set(r->history, from, shown - from, value_of(which), now(r));
     if (end > shown)
         history_set(r->history, shown, end - shown, 0, now(r));
 }
@@ -226,7 +230,7 @@ static void note_resize(struct crash_run *r, uint64_t size)
     history_set(r->history, SIZE_CELL(r), 1, size / HISTORY_SECTOR, now(r));
     history_set(r->history, from, r->sectors - from, 0, now(r));
     if (r->base.format->parent_shows && parent > from)
-        history_set(r->history, from, parent - from, PARENT_VALUE, now(r));
+        history_set(r->history, from, parent - from, value_of(parent_now(r)), now(r));
 }
 
 static void resize(struct crash_run *r)

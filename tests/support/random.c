@@ -258,16 +258,19 @@ static void reopen(struct random_run *r)
     random_compare(r);
 }
 
-/* What the image says stays, all else is the new parent's.  As the core does, the image is opened
- * again before it is written over a parent that it did not have. */
+/* What the image says stays, all else is the new parent's; an image that loses its parent may say
+ * more afterwards.  As the core does, the image is opened again before it is written over a parent
+ * that it did not have. */
 static void change_parent(struct random_run *r)
 {
+    const enum run_parent which = (enum run_parent)below(r, RUN_PARENTS);
     struct rig *rig = &r->base.rig;
     const bool had_none = !rig->parent;
     struct pl_err e;
 
-    must(run_set_parent(&r->base, (enum run_parent)below(r, RUN_PARENTS), &e), &e);
+    run_use_parent(&r->base, rig, which);
     take_unsaid(r);
+    must(run_set_parent(&r->base, which, &e), &e);
     random_compare(r);
     if (had_none || below(r, 2))
         reopen(r);
