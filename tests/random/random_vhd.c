@@ -75,6 +75,7 @@ static const struct random_format format = {
                .compacts = true },
     .file_limit = 192 * PL_MIB,
     .resizes = true,
+    .readable_orphans = true,
     .qemu = "vpc",
     .prepare = write_and_make_sparse,
 };

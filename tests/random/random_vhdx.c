@@ -33,6 +33,7 @@ static const struct random_format format = {
                .forgets = true,
                .compacts = true },
     .short_parent = true,
+    .readable_orphans = true,
     .qemu = "vhdx",
     .qemu_check = true,
 };

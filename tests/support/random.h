@@ -19,13 +19,15 @@ struct random_run {
 /* What the frame must know of a format. */
 struct random_format {
     struct image_format image;
-    unsigned runs;      /* of each shape, with other seeds; 0: 1 */
-    size_t file_limit;  /* bytes; 0: none */
-    bool short_parent;  /* the parent ends before every disk does */
-    bool leaks_nothing; /* at no time; others do not after a compact step */
-    bool resizes;       /* every shape does */
-    const char *qemu;   /* the format's name there; null: it does not know it */
-    bool qemu_check;    /* qemu-img can check it */
+    unsigned runs;         /* of each shape, with other seeds; 0: 1 */
+    size_t file_limit;     /* bytes; 0: none */
+    bool short_parent;     /* the parent ends before every disk does */
+    bool leaks_nothing;    /* at no time; others do not after a compact step */
+    bool resizes;          /* every shape does */
+    const char *qemu;      /* the format's name there; null: it does not know it */
+    bool qemu_check;       /* qemu-img can check it */
+    bool readable_orphans; /* ... and reads those that lose their parent in the end, which all do
+                              but for those of large sectors */
     /* After create, with the image closed; or null. */
     void (*prepare)(struct random_run *run);
     /* One step in five hundred, the image being sound; or null. */
