@@ -9,6 +9,7 @@
 
 #include "formats/vhd/utf16.h"
 #include "tests/support/env.h"
+#include "tests/support/flaky.h"
 #include "tests/unit/formats/vhd/vhd_images.h"
 
 #define OTHER_ID "uuid:ffeeddcc-bbaa-9988-7766-554433221100"
@@ -322,6 +323,70 @@ static void what_cannot_be_is_refused(void **state)
     end(&fixed);
 }
 
+/* ---- a crash meanwhile ---- */
+
+static void check_left(struct pl_storage *st, const char *old, const char *new, uint8_t byte)
+{
+    struct rig rig = rig_of(st);
+    struct pl_check_result result;
+    const char *name;
+
+    OK(rig_open(&rig, &e));
+    name = rig.layer.parent_name ? rig.layer.parent_name : "";
+    if (strcmp(name, old) != 0 && strcmp(name, new) != 0)
+        fail_msg("the parent is '%s'", name);
+    assert_int_equal(byte_at(&rig, 4096), byte);
+    assert_int_equal(byte_at(&rig, 0), *name ? 1 : 0);
+    OK(rig_check(&rig, PL_REPAIR_NONE, &result, &e));
+    assert_true(result.corruptions <= 1); /* the copy of the footer may be the old one */
+    rig_close(&rig);
+}
+
+/* Changes the parent of an image, and looks at what each cut leaves. */
+static void cut_everywhere(struct pl_storage *st, const struct pl_parent_ref *parent,
+                           const char *old, uint8_t byte)
+{
+    const char *new = parent->name ? parent->name : "";
+    const size_t size = pl_storage_size(st);
+    PL_FREE uint8_t *bytes = malloc(size);
+    struct rig rig = { .driver = &pl_vhd };
+    uint64_t count;
+
+    OK(pl_storage_read(st, 0, bytes, size, &e));
+    OK(pl_flaky_storage(bytes, size, MEMORY_LIMIT, &rig.st, &e));
+    OK(rig_open(&rig, &e));
+    set_parent(&rig, parent);
+    rig_close(&rig);
+    count = pl_flaky_operation_count(rig.st);
+    for (uint64_t op = 0; op <= count; op++)
+        for (uint64_t seed = 0; seed < 20; seed++) {
+            PL_FREE uint8_t *cut = NULL;
+            struct pl_storage *left;
+            size_t len;
+
+            pl_flaky_cut(rig.st, op, seed < 2 ? seed : op * 20 + seed, &cut, &len);
+            OK(pl_memory_storage(cut, len, MEMORY_LIMIT, &left, &e));
+            check_left(left, op < count ? old : new, new, byte);
+            pl_storage_close(left, NULL);
+        }
+    pl_storage_close(rig.st, NULL);
+}
+
+static void every_cut_names_the_old_parent_or_the_new_one(void **state)
+{
+    struct rig rig = child_of("parent.vhd");
+    struct pl_storage *orphan;
+
+    (void)state;
+    cut_everywhere(rig.st, &other, "parent.vhd", 7);
+    cut_everywhere(rig.st, &none, "parent.vhd", 7);
+    set_parent(&rig, &none);
+    orphan = memory_copy(rig.st, pl_storage_size(rig.st));
+    end(&rig);
+    cut_everywhere(orphan, &other, "", 7);
+    pl_storage_close(orphan, NULL);
+}
+
 /* ---- forget ---- */
 
 static void forget(struct rig *rig, uint64_t at, uint64_t len)
@@ -487,6 +552,7 @@ int main(void)
         cmocka_unit_test(what_others_keep_at_the_front_stays),
         cmocka_unit_test(a_name_on_a_block_is_not_wiped),
         cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(every_cut_names_the_old_parent_or_the_new_one),
         cmocka_unit_test(a_forgotten_block_is_room_again),
         cmocka_unit_test(a_block_without_sectors_is_given_up),
         cmocka_unit_test(all_can_be_forgotten),

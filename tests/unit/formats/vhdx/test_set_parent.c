@@ -10,6 +10,7 @@
 #include "core/base/scope.h"
 #include "formats/vhdx/vhdx.h"
 #include "tests/support/env.h"
+#include "tests/support/flaky.h"
 #include "tests/unit/formats/vhdx/edit.h"
 
 #define OTHER "uuid:00112233-4455-6677-8899-aabbccddeeff"
@@ -258,6 +259,93 @@ static void what_cannot_be_is_refused(void **state)
     end(&fixed);
 }
 
+/* ---- a crash meanwhile ---- */
+
+/* What opening such a file shows: the byte at `at` over a parent of ones. */
+static void check_left(struct pl_storage *st, const char *old, const char *new, uint64_t at,
+                       uint8_t byte)
+{
+    struct rig rig = { .driver = &pl_vhdx, .st = st };
+    struct pl_check_result result;
+    const char *name;
+
+    OK(rig_open(&rig, &e));
+    name = rig.layer.parent_name ? rig.layer.parent_name : "";
+    rig.parent = *name ? ones : NULL;
+    rig.parent_len = *name ? SIZE : 0;
+    if (strcmp(name, old) != 0 && strcmp(name, new) != 0)
+        fail_msg("the parent is '%s'", name);
+    assert_int_equal(byte_at(&rig, at), byte);
+    assert_int_equal(byte_at(&rig, 0), *name ? 1 : 0);
+    OK(rig_check(&rig, PL_REPAIR_NONE, &result, &e));
+    assert_int_equal(result.corruptions, 0);
+    rig_close(&rig);
+}
+
+static struct pl_storage *make_flaky(struct pl_storage *st)
+{
+    const size_t len = pl_storage_size(st);
+    PL_FREE uint8_t *bytes = malloc(len);
+    struct pl_storage *flaky;
+
+    OK(pl_storage_read(st, 0, bytes, len, &e));
+    pl_storage_close(st, NULL);
+    OK(pl_flaky_storage(bytes, len, MEMORY_LIMIT, &flaky, &e));
+    return flaky;
+}
+
+static struct pl_storage *left_of(struct pl_storage *flaky, uint64_t op, uint64_t seed)
+{
+    PL_FREE uint8_t *bytes = NULL;
+    struct pl_storage *left;
+    size_t len;
+
+    pl_flaky_cut(flaky, op, seed, &bytes, &len);
+    OK(pl_memory_storage(bytes, len, MEMORY_LIMIT, &left, &e));
+    return left;
+}
+
+/* Changes the parent of the closed image, and looks at what each cut leaves. */
+static void cut_everywhere(struct rig *rig, const struct pl_parent_ref *parent, const char *old,
+                           uint64_t at, uint8_t byte)
+{
+    uint64_t count;
+
+    rig->st = make_flaky(rig->st);
+    OK(rig_open(rig, &e));
+    set_parent(rig, parent);
+    rig_close(rig);
+    count = pl_flaky_operation_count(rig->st);
+    for (uint64_t op = 0; op <= count; op++)
+        for (uint64_t seed = 0; seed < 12; seed++) {
+            struct pl_storage *left = left_of(rig->st, op, seed < 2 ? seed : op * 12 + seed);
+
+            check_left(left,
+                       op < count     ? old
+                       : parent->name ? parent->name
+                                      : "",
+                       parent->name ? parent->name : "", at, byte);
+            pl_storage_close(left, NULL);
+        }
+    pl_storage_close(rig->st, NULL);
+}
+
+static void every_cut_names_the_old_parent_or_the_new_one(void **state)
+{
+    struct rig to_other = child(), to_none = child();
+    struct rig to_one = new_rig("block_size=1M", SIZE, NULL, 0);
+
+    (void)state;
+    OK(rig_finish(&to_other, &e));
+    cut_everywhere(&to_other, &other, "parent", 4096, 7);
+    OK(rig_finish(&to_none, &e));
+    cut_everywhere(&to_none, &none, "parent", 4096, 7);
+    OK(rig_open(&to_one, &e));
+    OK(rig_write(&to_one, PL_MIB, "x", 1, &e));
+    OK(rig_finish(&to_one, &e));
+    cut_everywhere(&to_one, &other, "", PL_MIB, 'x');
+}
+
 /* ---- what children know it by ---- */
 
 static void only_what_the_guest_sees_changes_the_data_guid(void **state)
@@ -468,6 +556,7 @@ int main(void)
         cmocka_unit_test(stale_entries_of_bitmaps_do_not_count),
         cmocka_unit_test(the_bat_grows_for_the_last_bitmap),
         cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(every_cut_names_the_old_parent_or_the_new_one),
         cmocka_unit_test(only_what_the_guest_sees_changes_the_data_guid),
         cmocka_unit_test(opened_to_keep_its_content_it_keeps_the_data_guid),
         cmocka_unit_test(a_forgotten_block_is_the_parents),
