@@ -84,8 +84,9 @@ struct pl_layer {
     char *parent_format; /* null: not said */
     char *identity;      /* what children know it by: words separated by blanks, such as
                               "cid:0123abcd uuid:..."; null: nothing */
-    char *parent_identity; /* the word that the parent must have among its own; null: any parent.
-                              With it and no parent_name the parent is looked for in the folder */
+    char *parent_identity; /* words, one of which the parent must have among its own; null: any
+                              parent.  With it and no parent_name the parent is looked for in the
+                              folder */
     char *parent_revision; /* a word that the parent has too unless somebody wrote to it after the
                               child was made, which earns a warning; null: not known */
     bool bitmaps;          /* it can hold persistent bitmaps */

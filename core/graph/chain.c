@@ -16,16 +16,26 @@
 #include "core/graph/node.h"
 
 /* Words that differ in the case of letters alone are the same: identities are hexadecimal. */
-bool pl_has_identity(const struct pl_image *img, const char *wanted)
+static bool has_word(const char *words, const char *word, size_t len)
 {
-    const size_t len = strlen(wanted);
+    for (const char *at = words; at && *at; at += strspn(at, " ")) {
+        const size_t here = strcspn(at, " ");
 
-    for (const char *at = img->layer.identity; at && *at; at += strspn(at, " ")) {
-        const size_t word = strcspn(at, " ");
-
-        if (word == len && strncasecmp(at, wanted, len) == 0)
+        if (here == len && strncasecmp(at, word, len) == 0)
             return true;
-        at += word;
+        at += here;
+    }
+    return false;
+}
+
+bool pl_has_identity(const struct pl_image *img, const char *words)
+{
+    for (const char *at = words; *at; at += strspn(at, " ")) {
+        const size_t len = strcspn(at, " ");
+
+        if (has_word(img->layer.identity, at, len))
+            return true;
+        at += len;
     }
     return false;
 }
