@@ -33,6 +33,8 @@ int vhdx_info(void *state, struct pl_fact *facts, struct pl_err *e)
     add_guid(facts, "data-write-guid", v->header.DataWriteGuid);
     if (v->has_parent)
         pl_facts_text(facts, "parent-linkage", pl_uuid_format(&v->parent_linkage, text));
+    if (!pl_uuid_is_null(&v->parent_linkage2))
+        pl_facts_text(facts, "parent-linkage2", pl_uuid_format(&v->parent_linkage2, text));
     pl_facts_number(facts, "log-size", v->log.len);
     pl_facts_text(facts, "log", v->replayed ? "replayed" : "empty");
     return 0;

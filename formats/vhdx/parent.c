@@ -4,7 +4,9 @@
  * Paths are those of Windows; a file beside the child is what they lead to elsewhere.  Of the
  * paths the relative one is taken, then that of the volume, then the absolute one.  Our own have
  * the parent's name as the user gave it, with backslashes: as the absolute path, which is all that
- * libvhdi looks at, and as the relative one too where it is relative. */
+ * libvhdi looks at, and as the relative one too where it is relative.
+ *
+ * There may be a second linkage: the parent has either of the two. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -137,9 +139,9 @@ static void use_slashes(char *path)
         memmove(path, path + 2, strlen(path + 2) + 1);
 }
 
-enum { LINKAGE, RELATIVE, VOLUME, ABSOLUTE, KEYS };
-static const char *const keys[KEYS] = { "parent_linkage", "relative_path", "volume_path",
-                                        "absolute_win32_path" };
+enum { LINKAGE, LINKAGE2, RELATIVE, VOLUME, ABSOLUTE, KEYS };
+static const char *const keys[KEYS] = { "parent_linkage", "parent_linkage2", "relative_path",
+                                        "volume_path", "absolute_win32_path" };
 
 static int read_pair(const uint8_t *item, uint32_t len, const uint8_t *raw, char **values,
                      struct pl_err *e)
@@ -156,15 +158,24 @@ static int read_pair(const uint8_t *item, uint32_t len, const uint8_t *raw, char
     return 0;
 }
 
+static int take_linkage(char **values, unsigned key, struct pl_uuid *linkage, struct pl_err *e)
+{
+    if (pl_uuid_parse(values[key], linkage, e) == 0)
+        return 0;
+    if (e)
+        e->kind = PL_E_CORRUPT;
+    return pl_within(e, "%s", keys[key]);
+}
+
 static int take_values(struct vhdx *v, char **values, struct pl_err *e)
 {
     if (!values[LINKAGE])
         return pl_fail(e, PL_E_CORRUPT, "there is no %s", keys[LINKAGE]);
-    if (pl_uuid_parse(values[LINKAGE], &v->parent_linkage, e) < 0) {
-        if (e)
-            e->kind = PL_E_CORRUPT;
-        return pl_within(e, "%s", keys[LINKAGE]);
-    }
+    if (take_linkage(values, LINKAGE, &v->parent_linkage, e) < 0)
+        return -1;
+    if (values[LINKAGE2] && values[LINKAGE2][0] &&
+        take_linkage(values, LINKAGE2, &v->parent_linkage2, e) < 0)
+        return -1;
     for (unsigned i = RELATIVE; i <= ABSOLUTE && !v->parent_name; i++)
         if (values[i] && values[i][0])
             v->parent_name = pl_take(values[i]);

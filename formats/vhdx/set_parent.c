@@ -288,6 +288,7 @@ static int publish(struct vhdx *v, struct change *c, struct pl_err *e) PL_NEEDS(
     free(v->parent_name);
     v->parent_name = pl_take(c->name);
     v->parent_linkage = c->linkage;
+    v->parent_linkage2 = (struct pl_uuid){ 0 };
     return 0;
 }
 

@@ -68,6 +68,19 @@ static char *identity_of(const struct pl_uuid *uuid)
     return asprintf(&identity, "uuid:%s", pl_uuid_format(uuid, text)) < 0 ? NULL : identity;
 }
 
+/* What the parent may be known by. */
+static char *parent_identity_of(const struct vhdx *v)
+{
+    char first[PL_UUID_TEXT], second[PL_UUID_TEXT], *identity;
+
+    if (pl_uuid_is_null(&v->parent_linkage2))
+        return identity_of(&v->parent_linkage);
+    return asprintf(&identity, "uuid:%s uuid:%s", pl_uuid_format(&v->parent_linkage, first),
+                    pl_uuid_format(&v->parent_linkage2, second)) < 0
+               ? NULL
+               : identity;
+}
+
 static int fill_layer(const struct vhdx *v, struct pl_layer *layer, struct pl_err *e)
 {
     struct pl_uuid own;
@@ -81,7 +94,7 @@ static int fill_layer(const struct vhdx *v, struct pl_layer *layer, struct pl_er
     if (v->has_parent) {
         layer->parent_name = v->parent_name ? strdup(v->parent_name) : NULL;
         layer->parent_format = strdup("vhdx");
-        layer->parent_identity = identity_of(&v->parent_linkage);
+        layer->parent_identity = parent_identity_of(v);
     }
     if (!layer->identity || (v->parent_name && !layer->parent_name) ||
         (v->has_parent && (!layer->parent_format || !layer->parent_identity)))

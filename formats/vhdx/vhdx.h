@@ -62,6 +62,7 @@ struct vhdx {
     uint8_t disk_id[16];      /* as stored */
     char *parent_name;        /* as for pl_layer; null: none */
     struct pl_uuid parent_linkage;
+    struct pl_uuid parent_linkage2; /* what the parent may be known by instead; null: nothing */
     unsigned damaged_headers; /* copies that are not sound ... */
     unsigned damaged_regions; /* ... and those of the region table */
 

@@ -9,7 +9,7 @@
 
 #include "core/base/scope.h"
 #include "core/engine/create.h"
-#include "core/graph/image.h"
+#include "core/graph/node.h"
 #include "formats/vhdx/vhdx.h"
 #include "tests/support/env.h"
 #include "tests/unit/formats/vhdx/edit.h"
@@ -159,6 +159,78 @@ static void a_parent_that_was_changed_is_refused(void **state)
     FAILS(PL_E_MISMATCH, "identity", pl_open(path, NULL, &img, &e));
 }
 
+/* The file as bytes from `at` on; they go back by put. */
+static void get(const char *name, uint64_t at, void *bytes, size_t len)
+{
+    PL_FREE char *path = test_tmp(name);
+    FILE *file = fopen(path, "rb");
+
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)at, SEEK_SET), 0);
+    assert_int_equal(fread(bytes, 1, len, file), len);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void put(const char *name, uint64_t at, const void *bytes, size_t len)
+{
+    PL_FREE char *path = test_tmp(name);
+    FILE *file = fopen(path, "r+b");
+
+    assert_non_null(file);
+    assert_int_equal(fseek(file, (long)at, SEEK_SET), 0);
+    assert_int_equal(fwrite(bytes, 1, len, file), len);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Writes a text as UTF-16; returns its bytes. */
+static uint16_t put_text(uint8_t *to, const char *text)
+{
+    for (size_t i = 0; text[i]; i++)
+        store_le16(to + 2 * i, (uint16_t)text[i]);
+    return (uint16_t)(2 * strlen(text));
+}
+
+/* The second pair of the child's locator, its absolute path, becomes a second linkage. */
+static void add_linkage(const char *child, const char *linkage)
+{
+    uint8_t table[VHDX_METADATA_ENTRIES_AT + 6 * VHDX_METADATA_ENTRY_BYTES], item[1024];
+    const uint8_t *entry = table + VHDX_METADATA_ENTRIES_AT + 5 * VHDX_METADATA_ENTRY_BYTES;
+    uint8_t *pair = item + VHDX_LOCATOR_HEADER_BYTES + VHDX_LOCATOR_ENTRY_BYTES;
+    uint64_t at;
+
+    get(child, METADATA_AT, table, sizeof table);
+    assert_memory_equal(entry, vhdx_guid_parent_locator, 16);
+    at = METADATA_AT + load_le32(entry + 16);
+    get(child, at, item, load_le32(entry + 20));
+    store_le16(pair + 8, put_text(item + load_le32(pair), "parent_linkage2"));
+    store_le16(pair + 10, put_text(item + load_le32(pair + 4), linkage));
+    put(child, at, item, load_le32(entry + 20));
+}
+
+static void the_second_linkage_is_as_good_as_the_first(void **state)
+{
+    static const char parent[] = "a-parent-whose-name-is-as-long-as-a-linkage.vhdx";
+    PL_FREE char *parent_path = test_tmp(parent);
+    PL_FREE char *path = test_tmp("m.vhdx");
+    struct pl_image *img;
+    char linkage[PL_UUID_TEXT + 2];
+
+    (void)state;
+    make(parent, NULL);
+    make("m.vhdx", parent);
+    write_byte(parent, 0, 5);
+    FAILS(PL_E_MISMATCH, "identity", pl_open(path, NULL, &img, &e));
+    OK(pl_open(parent_path, NULL, &img, &e));
+    snprintf(linkage, sizeof linkage, "{%s}", img->layer.identity + strlen("uuid:"));
+    OK(pl_close(img, &e));
+    add_linkage("m.vhdx", linkage);
+    assert_int_equal(read_byte("m.vhdx", 0), 5);
+    write_byte(parent, 0, 6);
+    FAILS(PL_E_MISMATCH, "identity", pl_open(path, NULL, &img, &e));
+    add_linkage("m.vhdx", "{no linkage}");
+    FAILS(PL_E_CORRUPT, "parent_linkage2", pl_open(path, NULL, &img, &e));
+}
+
 static void a_parent_under_another_name_is_found_by_its_identity(void **state)
 {
     PL_FREE char *old = test_tmp("f.vhdx");
@@ -220,18 +292,19 @@ static void an_image_that_is_its_own_parent_is_refused(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[7 + PL_COUNT(bads)] = {
+    struct CMUnitTest tests[8 + PL_COUNT(bads)] = {
         cmocka_unit_test(a_locator_is_read_as_it_was_made),
         cmocka_unit_test(hyper_v_begins_relative_paths_with_a_dot),
         cmocka_unit_test(a_chain_of_three_is_one_disk),
         cmocka_unit_test(a_parent_that_was_changed_is_refused),
+        cmocka_unit_test(the_second_linkage_is_as_good_as_the_first),
         cmocka_unit_test(a_parent_under_another_name_is_found_by_its_identity),
         cmocka_unit_test(a_missing_parent_is_an_error),
         cmocka_unit_test(an_image_that_is_its_own_parent_is_refused),
     };
 
     for (size_t i = 0; i < PL_COUNT(bads); i++)
-        tests[7 + i] = (struct CMUnitTest){ .name = bads[i].name,
+        tests[8 + i] = (struct CMUnitTest){ .name = bads[i].name,
                                             .test_func = check_bad,
                                             .initial_state = (void *)&bads[i] };
     return cmocka_run_group_tests(tests, NULL, NULL);
