@@ -9,6 +9,10 @@
 #define PAGE 4096
 #define BLOCK (UINT64_C(1) << 20)
 
+/* Ranges that lie so close to each other are one: what is between them is a table's, as a rule, and
+ * small blocks would cost two calls each. */
+#define GAP_MAX (UINT64_C(64) << 10)
+
 void pl_settle_init(struct pl_settle *settle)
 {
     *settle = (struct pl_settle){ .count = 0 };
@@ -20,6 +24,14 @@ void pl_settle_destroy(struct pl_settle *settle)
     pl_lock_destroy(&settle->lock);
 }
 
+/* Whether the range is soon behind the end of the last one, and both together are no long one. */
+static bool continues(const struct pl_settle_range *last, uint64_t off, uint64_t len)
+{
+    const uint64_t end = last->off + last->len;
+
+    return off >= end && off - end <= GAP_MAX && off + len - last->off <= PL_SETTLE_LAG / 8;
+}
+
 /* Appends a range, joined to the newest one where it continues that.  False: there is no place. */
 static bool push(struct pl_settle *settle, uint64_t off, uint64_t len)
 {
@@ -29,11 +41,12 @@ static bool push(struct pl_settle *settle, uint64_t off, uint64_t len)
 
     if (settle->count == PL_SETTLE_RANGES)
         return false;
-    settle->bytes += len;
-    if (settle->count > 0 && last->off + last->len == off && last->len + len <= PL_SETTLE_LAG / 8) {
-        last->len += len;
+    if (settle->count > 0 && continues(last, off, len)) {
+        settle->bytes += off + len - (last->off + last->len);
+        last->len = off + len - last->off;
         return true;
     }
+    settle->bytes += len;
     settle->waiting[next % PL_SETTLE_RANGES] = (struct pl_settle_range){ off, len };
     settle->count++;
     return true;
