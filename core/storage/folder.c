@@ -20,17 +20,18 @@ void pl_names_free(char **names, size_t count)
     free(names);
 }
 
-/* Fills names, which has room for PL_FOLDER_NAMES_MAX. */
-static int read_names(DIR *folder, const char *path, char **names, size_t *count, struct pl_err *e)
+/* Fills names, which has room for max. */
+static int read_names(DIR *folder, const char *path, size_t max, char **names, size_t *count,
+                      struct pl_err *e)
 {
     const struct dirent *entry;
 
     while ((errno = 0, entry = readdir(folder))) {
         if (entry->d_name[0] == '.')
             continue;
-        if (*count == PL_FOLDER_NAMES_MAX)
-            return pl_fail(e, PL_E_LIMIT, "%s: more than %d files, too many to look through", path,
-                           PL_FOLDER_NAMES_MAX);
+        if (*count == max)
+            return pl_fail(e, PL_E_LIMIT, "%s: more than %zu files, too many to look through", path,
+                           max);
         names[*count] = strdup(entry->d_name);
         if (!names[*count])
             return pl_fail(e, PL_E_NOMEM, "%s: no memory for the names in it", path);
@@ -39,7 +40,7 @@ static int read_names(DIR *folder, const char *path, char **names, size_t *count
     return errno ? pl_fail_sys(e, errno, "%s: reading the names in it", path) : 0;
 }
 
-int pl_names_in(const char *path, char ***names, size_t *count, struct pl_err *e)
+int pl_names_up_to(const char *path, size_t max, char ***names, size_t *count, struct pl_err *e)
 {
     DIR *folder = opendir(path);
     char **list;
@@ -48,8 +49,8 @@ int pl_names_in(const char *path, char ***names, size_t *count, struct pl_err *e
     *count = 0;
     if (!folder)
         return pl_fail_sys(e, errno, "%s: reading the names in it", path);
-    list = calloc(PL_FOLDER_NAMES_MAX, sizeof *list);
-    result = list ? read_names(folder, path, list, count, e)
+    list = calloc(max, sizeof *list);
+    result = list ? read_names(folder, path, max, list, count, e)
                   : pl_fail(e, PL_E_NOMEM, "%s: no memory for the names in it", path);
     closedir(folder);
     if (result < 0) {
@@ -59,6 +60,11 @@ int pl_names_in(const char *path, char ***names, size_t *count, struct pl_err *e
     qsort(list, *count, sizeof *list, by_bytes);
     *names = list;
     return 0;
+}
+
+int pl_names_in(const char *path, char ***names, size_t *count, struct pl_err *e)
+{
+    return pl_names_up_to(path, PL_FOLDER_NAMES_MAX, names, count, e);
 }
 
 int pl_names_beside(const struct pl_storage *st, char ***names, size_t *count, struct pl_err *e)

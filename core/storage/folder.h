@@ -11,12 +11,16 @@
  * pl_names_free.  PL_E_LIMIT when there are too many; PL_E_NOMEM, PL_E_NOT_FOUND, PL_E_SYS. */
 int pl_names_in(const char *path, char ***names, size_t *count, struct pl_err *e) PL_CHECK;
 
-/* The same for the folder of st's path, st's own name among them; none for a storage without a
- * path. */
+/* The same with another limit. */
+int pl_names_up_to(const char *path, size_t max, char ***names, size_t *count, struct pl_err *e)
+    PL_CHECK;
+
+/* As pl_names_in for the folder of st's path, st's own name among them; none for a storage without
+ * a path. */
 int pl_names_beside(const struct pl_storage *st, char ***names, size_t *count, struct pl_err *e)
     PL_CHECK;
 
-/* Frees what the two gave. */
+/* Frees what these gave. */
 void pl_names_free(char **names, size_t count);
 
 #endif
