@@ -38,6 +38,19 @@ struct pl_image_flags {
     bool encrypted, dirty, corrupt, compressed;
 };
 
+/* What is between an image and the parent that it names. */
+enum pl_link {
+    PL_LINK_NONE,       /* it names none: the chain ends here */
+    PL_LINK_SOUND,      /* the parent is there and has the identity wanted, if one is */
+    PL_LINK_CHANGED,    /* it is the parent, but was written to after the image was made from it */
+    PL_LINK_MISMATCH,   /* what is there has another identity */
+    PL_LINK_MISSING,    /* there is nothing */
+    PL_LINK_REFUSED,    /* the policy for names in images forbids to look: allowed_dirs */
+    PL_LINK_LOOP,       /* it is younger than the image, or the image itself */
+    PL_LINK_TOO_DEEP,   /* the chain has as many images already as are opened */
+    PL_LINK_UNREADABLE, /* it is there and cannot be opened */
+};
+
 enum pl_repair { PL_REPAIR_NONE, PL_REPAIR_LEAKS, PL_REPAIR_ALL };
 
 /* Findings of `check`; counts are of clusters unless said. */

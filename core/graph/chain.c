@@ -13,7 +13,7 @@
 
 #include "core/base/scope.h"
 #include "core/storage/folder.h"
-#include "core/graph/node.h"
+#include "core/graph/chain.h"
 
 /* Words that differ in the case of letters alone are the same: identities are hexadecimal. */
 static bool has_word(const char *words, const char *word, size_t len)
@@ -53,50 +53,51 @@ static int check_identity(const struct pl_image *child, const struct pl_image *p
     return pl_hint(e, "the parent was changed or replaced after the child was made from it");
 }
 
-static void warn_of_changes(const struct pl_image *child, const struct pl_image *parent,
-                            const struct pl_report *report)
+/* Whether the parent was written to after the child was made from it. */
+static bool was_changed(const struct pl_image *child, const struct pl_image *parent)
 {
     const char *revision = child->layer.parent_revision;
 
-    if (revision && !pl_has_identity(parent, revision))
-        pl_warn(report,
-                "%s: its parent %s was changed after it was made from it (no longer %s): its "
-                "content may be damaged",
-                child->path, parent->path, revision);
+    return revision && !pl_has_identity(parent, revision);
 }
 
-static int refuse_loop(const struct pl_image *youngest, const struct pl_image *child,
-                       struct pl_storage *file, const char *name, struct pl_err *e)
+/* *link says which of the two it is. */
+static int refuse_loop(const struct pl_step *s, struct pl_storage *file, const char *name,
+                       enum pl_link *link, struct pl_err *e)
 {
     unsigned depth = 1;
 
-    for (const struct pl_image *img = youngest; img != child; img = img->parent)
+    for (const struct pl_image *img = s->youngest; img != s->child; img = img->parent)
         depth++;
+    *link = PL_LINK_TOO_DEEP;
     if (depth >= PL_CHAIN_MAX)
         return pl_fail(e, PL_E_LIMIT, "%s: its chain of backing files is deeper than %d",
-                       youngest->path, PL_CHAIN_MAX);
-    for (const struct pl_image *img = youngest; img; img = img->parent)
+                       s->youngest->path, PL_CHAIN_MAX);
+    *link = PL_LINK_LOOP;
+    for (const struct pl_image *img = s->youngest; img; img = img->parent)
         if (pl_storage_same(img->file, file))
             return pl_fail(e, PL_E_CORRUPT, "%s: its backing file '%s' is already in the chain",
-                           child->path, name);
+                           s->child->path, name);
     return 0;
 }
 
-/* A child whose parent is wanted. */
-struct search {
-    struct pl_image *youngest, *child;
-    const struct pl_open_options *options; /* of the youngest */
-    const struct pl_report *report;        /* for what opening says of the file; may be null */
-    bool writable; /* the parent is to be written to, without its children noticing */
-};
+static enum pl_link link_of_failure(enum pl_kind kind)
+{
+    switch (kind) {
+    case PL_E_NOT_FOUND:
+        return PL_LINK_MISSING;
+    case PL_E_POLICY:
+        return PL_LINK_REFUSED;
+    default:
+        return PL_LINK_UNREADABLE;
+    }
+}
 
-/* Opens the file of that name, seen from the folder of the child, alone and hangs it below the
- * child. */
-static int open_by_name(const struct search *s, const char *name, struct pl_err *e)
+/* Hangs the image in the file, which is taken over, below the child. */
+static int hang(const struct pl_step *s, struct pl_storage *file, const char *name,
+                enum pl_link *link, struct pl_err *e)
 {
     struct pl_image *child = s->child;
-    const struct pl_opener opener = { .allowed = s->options->allowed_dirs,
-                                      .force_share = s->options->force_share };
     const struct pl_open_options parent_options = {
         .format = child->layer.parent_format,
         .writable = s->writable,
@@ -109,29 +110,48 @@ static int open_by_name(const struct search *s, const char *name, struct pl_err 
     };
     const struct pl_file_source own = { 0 };
     struct pl_image *parent;
-    struct pl_storage *file;
+    int result;
 
-    if (pl_open_named(&opener, child->file, name, s->writable ? PL_READ_WRITE : PL_READ, &file, e) <
-        0)
-        return -1;
-    if (refuse_loop(s->youngest, child, file, name, e) < 0) {
-        pl_storage_close(file, NULL);
-        return -1;
-    }
+    *link = PL_LINK_UNREADABLE;
     if (pl_open_storage(file, &own, file->path ? file->path : name, &parent_options, &parent, e) <
         0)
         return -1;
-    if (check_identity(child, parent, e) < 0) {
+    result = check_identity(child, parent, e);
+    *link = result < 0                   ? PL_LINK_MISMATCH
+            : was_changed(child, parent) ? PL_LINK_CHANGED
+                                         : PL_LINK_SOUND;
+    if (result < 0 && !s->any_identity) {
         pl_close(parent, NULL);
         return -1;
     }
-    warn_of_changes(child, parent, s->options->report);
     child->parent = parent;
     return 0;
 }
 
+int pl_step_to(const struct pl_step *s, const char *name, enum pl_link *link, struct pl_err *e)
+{
+    const struct pl_opener opener = { .allowed = s->options->allowed_dirs,
+                                      .force_share = s->options->force_share };
+    struct pl_err why = { 0 };
+    struct pl_storage *file;
+    int result = pl_open_named(&opener, s->child->file, name, s->writable ? PL_READ_WRITE : PL_READ,
+                               &file, &why);
+
+    if (result < 0) {
+        *link = link_of_failure(why.kind);
+    } else if (refuse_loop(s, file, name, link, &why) < 0) {
+        pl_storage_close(file, NULL);
+        result = -1;
+    } else {
+        result = hang(s, file, name, link, &why);
+    }
+    if (result < 0 && e)
+        *e = why;
+    return result;
+}
+
 /* Whether the file could be the parent, by its first bytes: the format of the child. */
-static bool is_candidate(const struct search *s, const char *name)
+static bool is_candidate(const struct pl_step *s, const char *name)
 {
     const struct pl_opener opener = { .allowed = s->options->allowed_dirs, .force_share = true };
     const struct pl_driver *driver;
@@ -155,18 +175,20 @@ static char *name_in(const char *folder, const char *name)
     return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
 }
 
-static int try_candidate(const struct search *s, const char *folder, const char *name)
+static int try_candidate(const struct pl_step *s, const char *folder, const char *name,
+                         enum pl_link *link)
 {
     PL_FREE char *path = name_in(folder, name);
 
-    return path && is_candidate(s, path) && open_by_name(s, path, NULL) == 0 ? 0 : 1;
+    return path && is_candidate(s, path) && pl_step_to(s, path, link, NULL) == 0 ? 0 : 1;
 }
 
 /* Looks for the identity in a folder (null: the child's): what a name says ends with a move to
  * another host, and some formats give none.  1: not there. */
-static int search_folder(const struct search *s, const char *folder, struct pl_err *e)
+static int search_folder(const struct pl_step *s, const char *folder, enum pl_link *link,
+                         struct pl_err *e)
 {
-    struct search quiet = *s; /* what other files have to say concerns nobody */
+    struct pl_step quiet = *s; /* what other files have to say concerns nobody */
     char **names;
     size_t count;
     int result = 1;
@@ -176,13 +198,12 @@ static int search_folder(const struct search *s, const char *folder, struct pl_e
                 : pl_names_beside(s->child->file, &names, &count, e)) < 0)
         return -1;
     for (size_t i = 0; result == 1 && i < count; i++)
-        result = try_candidate(&quiet, folder, names[i]);
+        result = try_candidate(&quiet, folder, names[i], link);
     pl_names_free(names, count);
     return result;
 }
 
-/* The last part of a name, by the rules of Unix and of Windows. */
-static const char *last_part(const char *name)
+const char *pl_last_part(const char *name)
 {
     const char *last = name;
 
@@ -192,34 +213,34 @@ static const char *last_part(const char *name)
     return last;
 }
 
-/* Whether another file may be the parent that the name did not lead to. */
-static bool may_be_elsewhere(const struct pl_err *why)
+bool pl_may_be_elsewhere(enum pl_link link)
 {
-    return why->kind == PL_E_NOT_FOUND || why->kind == PL_E_POLICY || why->kind == PL_E_MISMATCH;
+    return link == PL_LINK_MISSING || link == PL_LINK_REFUSED || link == PL_LINK_MISMATCH;
 }
 
 /* A file called `last` first, which spares looking into the others.  1: not there. */
-static int search_for(const struct search *s, const char *folder, const char *last,
-                      struct pl_err *e)
+static int search_for(const struct pl_step *s, const char *folder, const char *last,
+                      enum pl_link *link, struct pl_err *e)
 {
     PL_FREE char *path = last ? name_in(folder, last) : NULL;
 
-    if (path && open_by_name(s, path, NULL) == 0)
+    if (path && pl_step_to(s, path, link, NULL) == 0)
         return 0;
-    return search_folder(s, folder, e);
+    return search_folder(s, folder, link, e);
 }
 
 /* The child's folder, then those that the caller allows; one that cannot be looked through is an
  * error only where the others do not have it.  1: not there. */
-static int search_everywhere(const struct search *s, const char *last, struct pl_err *e)
+static int search_everywhere(const struct pl_step *s, const char *last, enum pl_link *link,
+                             struct pl_err *e)
 {
     const char *const *allowed = s->options->allowed_dirs;
-    int result = search_for(s, NULL, last, e);
+    int result = search_for(s, NULL, last, link, e);
 
     for (; result != 0 && allowed && *allowed; allowed++) {
         PL_FREE char *folder = realpath(*allowed, NULL);
         /* the opener passes over one that is not there, too */
-        const int found = folder ? search_for(s, folder, last, result < 0 ? NULL : e) : 1;
+        const int found = folder ? search_for(s, folder, last, link, result < 0 ? NULL : e) : 1;
 
         if (found <= 0)
             result = found;
@@ -227,20 +248,33 @@ static int search_everywhere(const struct search *s, const char *last, struct pl
     return result;
 }
 
-static int open_parent(const struct search *s, struct pl_err *e)
+/* By its identity, wherever it is.  1: not there; *found is as before unless it is. */
+static int search(const struct pl_step *s, struct pl_step_found *found, struct pl_err *e)
+{
+    const char *name = s->child->layer.parent_name;
+    enum pl_link link;
+    const int result = search_everywhere(s, name ? pl_last_part(name) : NULL, &link, e);
+
+    if (result == 0)
+        *found = (struct pl_step_found){ .link = link, .by_identity = true };
+    return result;
+}
+
+int pl_step(const struct pl_step *s, struct pl_step_found *found, struct pl_err *e)
 {
     const char *name = s->child->layer.parent_name;
     const char *wanted = s->child->layer.parent_identity;
     struct pl_err why = { 0 };
     int result;
 
+    *found = (struct pl_step_found){ .link = PL_LINK_MISSING };
     pl_fail(&why, PL_E_NOT_FOUND, "no file in its folder%s has the identity %s of its parent",
             s->options->allowed_dirs && *s->options->allowed_dirs ? " or the allowed ones" : "",
             wanted ? wanted : "");
-    if (name && open_by_name(s, name, &why) == 0)
+    if (name && pl_step_to(s, name, &found->link, &why) == 0)
         return 0;
-    if (wanted && may_be_elsewhere(&why)) {
-        result = search_everywhere(s, name ? last_part(name) : NULL, e);
+    if (wanted && pl_may_be_elsewhere(found->link)) {
+        result = search(s, found, e);
         if (result <= 0)
             return result;
         if (!*why.hint)
@@ -251,20 +285,33 @@ static int open_parent(const struct search *s, struct pl_err *e)
     return pl_within(e, "%s: opening its backing file", s->child->path);
 }
 
+static void warn_of_changes(const struct pl_image *child, const struct pl_report *report)
+{
+    pl_warn(report,
+            "%s: its parent %s was changed after it was made from it (no longer %s): its "
+            "content may be damaged",
+            child->path, child->parent->path, child->layer.parent_revision);
+}
+
+bool pl_names_parent(const struct pl_image *img)
+{
+    return img->layer.parent_name || img->layer.parent_identity;
+}
+
 int pl_open_parents(struct pl_image *img, const struct pl_open_options *options, struct pl_err *e)
 {
-    struct pl_image *child = img;
-
-    while (child->layer.parent_name || child->layer.parent_identity) {
-        const struct search search = {
+    for (struct pl_image *child = img; pl_names_parent(child); child = child->parent) {
+        const struct pl_step step = {
             .youngest = img, .child = child, .options = options, .report = options->report
         };
+        struct pl_step_found found;
 
-        if (open_parent(&search, e) < 0) {
+        if (pl_step(&step, &found, e) < 0) {
             pl_close(pl_take(img->parent), NULL);
             return -1;
         }
-        child = child->parent;
+        if (found.link == PL_LINK_CHANGED)
+            warn_of_changes(child, options->report);
     }
     return 0;
 }
@@ -273,15 +320,16 @@ int pl_reopen_parent_writable(struct pl_image *child, const struct pl_open_optio
                               struct pl_err *e)
 {
     struct pl_open_options quiet = *options; /* what the chain has to say was said */
-    const struct search search = { .youngest = child,
-                                   .child = child,
-                                   .options = &quiet,
-                                   .report = options->report,
-                                   .writable = true };
+    const struct pl_step step = { .youngest = child,
+                                  .child = child,
+                                  .options = &quiet,
+                                  .report = options->report,
+                                  .writable = true };
+    struct pl_step_found found;
 
     quiet.report = NULL;
     pl_close(pl_take(child->parent), NULL);
-    if (open_parent(&search, e) < 0)
+    if (pl_step(&step, &found, e) < 0)
         return -1;
     return pl_open_parents(child->parent, &quiet, e);
 }

@@ -112,7 +112,8 @@ int pl_open_parents(struct pl_image *img, const struct pl_open_options *options,
 int pl_reopen_parent_writable(struct pl_image *child, const struct pl_open_options *options,
                               struct pl_err *e) PL_CHECK;
 
-/* Whether children can know the image by one of those words, which blanks separate. */
+/* Whether children can know the image by one of those words, which blanks separate.  Words that
+ * differ in the case of letters alone are the same: identities are hexadecimal. */
 bool pl_has_identity(const struct pl_image *img, const char *words);
 
 /* The images in the folder of `beside`'s file whose parent is `parent`, by their names there;
