@@ -1,4 +1,4 @@
-/* chain.h - one step of a chain: from a child to the parent that it names. */
+/* chain.h - one step of a chain: from a child to the parent that it names, or back. */
 #ifndef PL_CORE_GRAPH_CHAIN_H
 #define PL_CORE_GRAPH_CHAIN_H
 
@@ -35,5 +35,22 @@ int pl_step(const struct pl_step *step, struct pl_step_found *found, struct pl_e
 /* The same for the file of that name, seen from the child's folder. */
 int pl_step_to(const struct pl_step *step, const char *name, enum pl_link *link, struct pl_err *e)
     PL_CHECK;
+
+/* An image, and where children of it may name files: see pl_open_options. */
+struct pl_family {
+    struct pl_image *parent;
+    const char *const *allowed_dirs;
+};
+
+/* What the child, which is open alone, is to the parent: SOUND, CHANGED; MISMATCH where it names
+ * the file and wants another identity; NONE.  As in pl_step the name comes first: a child that
+ * names another file with the identity wanted is that one's. */
+enum pl_link pl_child_link(const struct pl_family *family, struct pl_image *child) PL_CHECK;
+
+/* Opens the file that `name` leads to from the folder of `by`, alone and without locks, if it is an
+ * image of a format that tells itself, which no other can be a child, and not the parent; else
+ * null. */
+struct pl_image *pl_open_relative(const struct pl_family *family, struct pl_storage *by,
+                                  const char *name) PL_CHECK;
 
 #endif
