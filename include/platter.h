@@ -26,6 +26,7 @@ extern "C" {
 #include "core/engine/compact.h"
 #include "core/engine/commit.h"
 #include "core/engine/rebase.h"
+#include "core/engine/chain_report.h"
 
 #define PL_VERSION "0.1.0"
 
