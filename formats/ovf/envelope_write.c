@@ -10,34 +10,13 @@
 
 #include "core/base/checked.h"
 #include "formats/ovf/envelope.h"
+#include "formats/ovf/escape.h"
+#include "formats/ovf/virtualbox_write.h"
 
 #define CIM "http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/"
 
 /* Instances of items; those of controllers and disks follow. */
 enum { INSTANCE_CPU = 1, INSTANCE_MEMORY, INSTANCE_CARD, INSTANCE_CONTROLLER };
-
-/* Text inside an element or an attribute. */
-static void escaped(FILE *to, const char *text)
-{
-    for (; *text; text++) {
-        switch (*text) {
-        case '&':
-            fputs("&amp;", to);
-            break;
-        case '<':
-            fputs("&lt;", to);
-            break;
-        case '>':
-            fputs("&gt;", to);
-            break;
-        case '"':
-            fputs("&quot;", to);
-            break;
-        default:
-            fputc(*text, to);
-        }
-    }
-}
 
 static void write_references(FILE *to, const struct ovf_new_disk *disks, size_t count)
 {
@@ -48,17 +27,22 @@ static void write_references(FILE *to, const struct ovf_new_disk *disks, size_t 
     fputs("  </References>\n", to);
 }
 
-static void write_disks(FILE *to, const struct ovf_new_disk *disks, size_t count)
+static void write_disks(FILE *to, const struct ovf_machine *machine,
+                        const struct ovf_new_disk *disks, size_t count)
 {
     fputs("  <DiskSection>\n"
           "    <Info>Virtual disks</Info>\n",
           to);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         fprintf(to,
                 "    <Disk ovf:diskId=\"vmdisk%zu\" ovf:fileRef=\"file%zu\" ovf:capacity=\"%" PRIu64
                 "\" ovf:capacityAllocationUnits=\"byte\" ovf:format=\"http://www.vmware.com/"
-                "interfaces/specifications/vmdk.html#streamOptimized\"/>\n",
+                "interfaces/specifications/vmdk.html#streamOptimized\"",
                 i + 1, i + 1, disks[i].capacity);
+        if (machine->efi)
+            fprintf(to, " vbox:uuid=\"%s\"", disks[i].uuid);
+        fputs("/>\n", to);
+    }
     fputs("  </DiskSection>\n", to);
 }
 
@@ -70,7 +54,7 @@ static void write_network(FILE *to, const char *network)
           "    <Info>Networks</Info>\n"
           "    <Network ovf:name=\"",
           to);
-    escaped(to, network);
+    ovf_write_escaped(to, network);
     fputs("\">\n"
           "      <Description>The network of the machine's card</Description>\n"
           "    </Network>\n"
@@ -81,7 +65,7 @@ static void write_network(FILE *to, const char *network)
 static void write_os(FILE *to, const struct ovf_machine *machine)
 {
     fprintf(to, "    <OperatingSystemSection ovf:id=\"%u\" vmw:osType=\"", machine->os_id);
-    escaped(to, machine->os);
+    ovf_write_escaped(to, machine->os);
     fputs("\">\n      <Info>The guest system</Info>\n    </OperatingSystemSection>\n", to);
 }
 
@@ -92,7 +76,7 @@ static void write_system(FILE *to, const struct ovf_machine *machine)
           "        <vssd:InstanceID>0</vssd:InstanceID>\n"
           "        <vssd:VirtualSystemIdentifier>",
           to);
-    escaped(to, machine->name);
+    ovf_write_escaped(to, machine->name);
     fprintf(to,
             "</vssd:VirtualSystemIdentifier>\n"
             "        <vssd:VirtualSystemType>%s</vssd:VirtualSystemType>\n"
@@ -175,7 +159,7 @@ static void write_card(FILE *to, const struct ovf_machine *machine)
           "        <rasd:AutomaticAllocation>true</rasd:AutomaticAllocation>\n"
           "        <rasd:Connection>",
           to);
-    escaped(to, machine->network);
+    ovf_write_escaped(to, machine->network);
     fprintf(to,
             "</rasd:Connection>\n"
             "        <rasd:Description>%s ethernet card</rasd:Description>\n"
@@ -209,17 +193,20 @@ static void write_hardware(FILE *to, const struct ovf_machine *machine, size_t d
             machine->efi ? "efi" : "bios");
 }
 
-static void write_machine(FILE *to, const struct ovf_machine *machine, size_t disks)
+static void write_machine(FILE *to, const struct ovf_machine *machine,
+                          const struct ovf_new_disk *disks, size_t count)
 {
     fprintf(to,
             "  <VirtualSystem ovf:id=\"%s\">\n"
             "    <Info>A virtual machine</Info>\n"
             "    <Name>",
             machine->file);
-    escaped(to, machine->name);
+    ovf_write_escaped(to, machine->name);
     fputs("</Name>\n", to);
     write_os(to, machine);
-    write_hardware(to, machine, disks);
+    write_hardware(to, machine, count);
+    if (machine->efi) /* what every importer assumes otherwise */
+        ovf_write_virtualbox(to, machine, disks, count);
     fputs("  </VirtualSystem>\n", to);
 }
 
@@ -236,12 +223,15 @@ char *ovf_envelope_text(const struct ovf_machine *machine, const struct ovf_new_
           "          xmlns:ovf=\"http://schemas.dmtf.org/ovf/envelope/1\"\n"
           "          xmlns:rasd=\"" CIM "CIM_ResourceAllocationSettingData\"\n"
           "          xmlns:vssd=\"" CIM "CIM_VirtualSystemSettingData\"\n"
-          "          xmlns:vmw=\"http://www.vmware.com/schema/ovf\">\n",
+          "          xmlns:vmw=\"http://www.vmware.com/schema/ovf\"",
+          to);
+    fputs(machine->efi ? "\n          xmlns:vbox=\"http://www.virtualbox.org/ovf/machine\">\n"
+                       : ">\n",
           to);
     write_references(to, disks, count);
-    write_disks(to, disks, count);
+    write_disks(to, machine, disks, count);
     write_network(to, machine->network);
-    write_machine(to, machine, count);
+    write_machine(to, machine, disks, count);
     fputs("</Envelope>\n", to);
     if (fclose(to) == 0)
         return text;

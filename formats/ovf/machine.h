@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "core/base/options.h"
+#include "core/base/uuid.h"
 
 /* VMware's limit for the name of a machine. */
 #define OVF_MACHINE_NAME_MAX 80
@@ -37,6 +38,7 @@ struct ovf_machine {
     bool virtualbox;                        /* hardware is one of VirtualBox */
     char network[OVF_MACHINE_NAME_MAX + 1]; /* empty: the machine has no network card */
     const char *card;                       /* its model */
+    char uuid[PL_UUID_TEXT];                /* what VirtualBox knows it by; the writer's to fill */
     const char *digest;                     /* as core/base/digest.h calls it */
 };
 

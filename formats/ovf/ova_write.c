@@ -89,6 +89,19 @@ static int no_memory(const struct pl_storage *file, struct pl_err *e)
     return pl_fail(e, PL_E_NOMEM, "%s: no memory to write it", file->name);
 }
 
+/* `text` tells the identifiers of one package apart. */
+static void identify(const struct pl_package_create_args *args, const char *text,
+                     char uuid[static PL_UUID_TEXT])
+{
+    struct pl_uuid id;
+
+    if (args->reproducible)
+        pl_uuid_from_name(&id, text, strlen(text));
+    else
+        pl_uuid_random(&id);
+    pl_uuid_format(&id, uuid);
+}
+
 static int name_disks(struct writer *writer, const struct pl_package_create_args *args,
                       struct pl_err *e)
 {
@@ -98,7 +111,9 @@ static int name_disks(struct writer *writer, const struct pl_package_create_args
         writer->disks[i].capacity = pl_round_up(args->capacities[i], SECTOR); /* as VMDK does */
         snprintf(writer->disks[i].file, sizeof writer->disks[i].file, "%s-disk%zu.vmdk",
                  writer->machine.file, i + 1);
+        identify(args, writer->disks[i].file, writer->disks[i].uuid);
     }
+    identify(args, writer->machine.name, writer->machine.uuid);
     return 0;
 }
 
@@ -140,11 +155,6 @@ static int check_output(const struct pl_package_create_args *args,
     if (args->disk_count == 0 || args->disk_count > disks_max)
         return pl_fail(e, PL_E_LIMIT, "%s: %zu disks are not possible with controller=%s: 1 to %zu",
                        args->file->name, args->disk_count, machine->controller->name, disks_max);
-    if (machine->virtualbox && machine->efi)
-        pl_warn(args->report,
-                "%s: VirtualBox does not take the firmware from a package: switch EFI on after "
-                "the import",
-                args->file->name);
     return 0;
 }
 

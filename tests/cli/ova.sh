@@ -59,6 +59,10 @@ while read -r options; do
 done <<'EOF'
 cpus=2,memory=2048
 firmware=efi,controller=pvscsi,ostype=windows9Server64Guest
+firmware=efi,hwversion=virtualbox-2.2,network=none
+firmware=efi,controller=ahci
+firmware=efi,controller=nvme,cpus=4
+firmware=efi,controller=ide,hwversion=virtualbox-2.2
 controller=ahci,hwversion=14,network=none
 controller=nvme,nic=vmxnet3
 controller=ide,hwversion=virtualbox-2.2,network=NAT
@@ -98,11 +102,55 @@ it "the descriptor says the size that the disk inside has" sectors_of_odd
 it "the adapter in the disk follows the controller" adapter_follows
 it "a manifest of SHA-1" other_digest sha1
 it "a manifest of SHA-512" other_digest sha512
-efi_for_virtualbox() {
-    must "$PLATTER" convert -O ova -o hwversion=virtualbox-2.2,firmware=efi a.raw v.ova &&
-        warns "switch EFI on after"
+# What VirtualBox's import needs: its own section, in which each disk is attached under the
+# identifier that the DiskSection gives it.
+in_descriptor() { # XPATH WITH LOCAL NAMES
+    xmllint --xpath "$1" v.ovf 2>xpath.err || bad "no $1: $(<xpath.err)"
 }
-it "VirtualBox and EFI: it is said what to do" efi_for_virtualbox
+efi_for_virtualbox() { # OPTIONS TYPE PORT
+    must "$PLATTER" convert -O ova -o "name=v,cpus=3,memory=2048,firmware=efi,$1" a.raw v.ova || return
+    [[ ! -s run.err ]] || bad "a warning: $(<run.err)"
+    tar -xf v.ova v.ovf
+    local machine='//*[local-name()="Machine" and
+        namespace-uri()="http://www.virtualbox.org/ovf/machine"]' disk
+    is EFI "$(in_descriptor "string($machine/*/*[local-name()='Firmware']/@type)")" || bad firmware
+    is false "$(in_descriptor "string($machine/@*[local-name()='required'])")" || bad required
+    is v "$(in_descriptor "string($machine/@name)")" || bad name
+    is "3 2048" "$(in_descriptor "concat($machine//*[local-name()='CPU']/@count, ' ',
+        $machine//*[local-name()='Memory']/@RAMSize)")" || bad "processors and memory"
+    is "$2 $3" "$(in_descriptor "concat($machine//*[local-name()='StorageController']/@type, ' ',
+        $machine//*[local-name()='AttachedDevice']/@port)")" || bad controller
+    disk=$(in_descriptor "string(//*[local-name()='Disk']/@*[local-name()='uuid' and
+        namespace-uri()='http://www.virtualbox.org/ovf/machine'])")
+    is "{$disk}" "$(in_descriptor "string($machine//*[local-name()='Image']/@uuid)")" || bad "the disk's identifier"
+    must "$PLATTER" info v.ova && shows "firmware: efi"
+}
+bios_for_everybody() {
+    must "$PLATTER" convert -O ova a.raw v.ova || return
+    [[ $(tar -xOf v.ova v.ovf) != *virtualbox* ]] || bad "a section that nobody needs"
+    must "$PLATTER" info v.ova && shows "firmware: bios"
+}
+identifiers() { # those of two appliances differ, unless they are to be the same
+    local id='string(//@*[local-name()="uuid"])' first
+    must "$PLATTER" convert -O ova -o name=v,firmware=efi a.raw 1.ova &&
+        must "$PLATTER" convert -O ova -o name=v,firmware=efi a.raw 2.ova || return
+    first=$(tar -xOf 1.ova v.ovf | xmllint --xpath "$id" -)
+    [[ $first != "$(tar -xOf 2.ova v.ovf | xmllint --xpath "$id" -)" ]] || bad "the same: $first"
+    must "$PLATTER" convert --reproducible -O ova -o name=v,firmware=efi a.raw 1.ova &&
+        must "$PLATTER" convert --reproducible -O ova -o name=v,firmware=efi a.raw 2.ova &&
+        same_content 1.ova 2.ova
+}
+if command -v xmllint >/dev/null; then
+    it "EFI for VirtualBox: LSI Logic" efi_for_virtualbox hwversion=virtualbox-2.2 LsiLogic 0
+    it "EFI for VirtualBox: pvscsi becomes LSI Logic" efi_for_virtualbox controller=pvscsi LsiLogic 0
+    it "EFI for VirtualBox: SATA" efi_for_virtualbox controller=ahci AHCI 0
+    it "EFI for VirtualBox: NVMe" efi_for_virtualbox controller=nvme NVMe 0
+    it "EFI for VirtualBox: IDE" efi_for_virtualbox controller=ide PIIX4 0
+    it "identifiers are new ones, or reproducible" identifiers
+else
+    skip "xmllint is not installed" 6
+fi
+it "without EFI there is nothing of VirtualBox" bios_for_everybody
 
 # ---- info ----
 text_info() {

@@ -214,6 +214,8 @@ static void the_descriptor_follows_the_schema(void **state)
         "controller=ahci,hwversion=virtualbox-2.2,firmware=efi",
         "controller=nvme,name=\xc3\xa4\xe2\x82\xac\xf0\x9f\x90\xa7,ostype=windows9Server64Guest",
         "controller=pvscsi,cpus=8,memory=64G,firmware=efi,hwversion=vmx-20",
+        "controller=ide,network=none,firmware=efi,ostype=windows11_64Guest",
+        "controller=nvme,firmware=efi,name=a & b < \"c\"",
     };
     char *schema = test_source("tests/support/ovf-1.1.rng");
 
@@ -232,9 +234,55 @@ static void the_descriptor_follows_the_schema(void **state)
     free(schema);
 }
 
+static char *xpath(const struct pl_storage *file, const char *expression)
+{
+    return run_line("tar xOf '%s' --wildcards '*.ovf' | xmllint --nonet --xpath \"%s\" -",
+                    file->path, expression);
+}
+
+/* VirtualBox attaches what its own section lists, each disk under the identifier that the
+ * DiskSection gives it, where the items of the hardware say. */
+static void virtualbox_finds_every_disk(void **state)
+{
+    static const struct {
+        const char *options;
+        size_t disks;
+        const char *controllers, *third, *last; /* "port device" of those disks */
+    } cases[] = {
+        { "firmware=efi,controller=pvscsi", 17, "2", "2 0", "1 0" },
+        { "firmware=efi,controller=ide", 4, "1", "1 0", "1 1" },
+        { "firmware=efi,controller=ahci", 3, "1", "2 0", "2 0" },
+    };
+
+    (void)state;
+    if (!has_program("xmllint"))
+        TEST_SKIP("xmllint is not installed");
+    for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct pl_storage *file = written("a.ova", cases[i].options, cases[i].disks);
+        char *line = xpath(file, "count(//*[local-name()='StorageController'])");
+
+        assert_string_equal(line, cases[i].controllers);
+        free(line);
+        line = xpath(file, "count(//*[local-name()='Image'][translate(@uuid, '{}', '') ="
+                           " //*[local-name()='Disk']/@*[local-name()='uuid']])");
+        assert_int_equal(strtoul(line, NULL, 10), cases[i].disks);
+        free(line);
+        line = xpath(file, "concat((//*[local-name()='AttachedDevice'])[3]/@port, ' ',"
+                           " (//*[local-name()='AttachedDevice'])[3]/@device)");
+        assert_string_equal(line, cases[i].third);
+        free(line);
+        line = xpath(file, "concat((//*[local-name()='AttachedDevice'])[last()]/@port, ' ',"
+                           " (//*[local-name()='AttachedDevice'])[last()]/@device)");
+        assert_string_equal(line, cases[i].last);
+        free(line);
+        pl_storage_close(file, NULL);
+    }
+}
+
 static void the_same_input_gives_the_same_bytes(void **state)
 {
-    struct pl_storage *one = written("a.ova", "", 1), *other = written("b.ova", "", 1);
+    struct pl_storage *one = written("a.ova", "firmware=efi", 1);
+    struct pl_storage *other = written("b.ova", "firmware=efi", 1);
 
     (void)state;
     assert_int_equal(run_quietly("cmp '%s' '%s'", one->path, other->path), 0);
@@ -399,6 +447,7 @@ int main(void)
         cmocka_unit_test(disks_fill_controllers_and_leave_its_own_address),
         cmocka_unit_test(tar_reads_it),
         cmocka_unit_test(the_descriptor_follows_the_schema),
+        cmocka_unit_test(virtualbox_finds_every_disk),
         cmocka_unit_test(the_same_input_gives_the_same_bytes),
         cmocka_unit_test(a_disk_is_written_in_order_and_may_be_read_back),
         cmocka_unit_test(disks_come_in_order_and_whole),
