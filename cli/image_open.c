@@ -73,6 +73,16 @@ int image_open(struct cli *cli, const struct open_args *args, const char *path,
     return 0;
 }
 
+int image_look(struct cli *cli, const struct open_args *args, const char *path, struct pl_err *e)
+{
+    const struct pl_open_options alone = { .no_parent = true, .check_only = true };
+    struct open_args unlocked = *args;
+    SCOPED_IMAGE img = NULL;
+
+    unlocked.force_share = true;
+    return image_open(cli, &unlocked, path, alone, &img, e);
+}
+
 static bool snapshot_matches(const struct pl_snapshot *s, const char *id, const char *name)
 {
     return (!id || !strcmp(s->id, id)) && (!name || !strcmp(s->name, name));

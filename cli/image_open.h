@@ -50,6 +50,11 @@ extern const char *const cache_choices[];
 int image_open(struct cli *cli, const struct open_args *args, const char *path,
                struct pl_open_options options, struct pl_image **out, struct pl_err *e) PL_CHECK;
 
+/* Opens `path` alone and closes it: for the errors and warnings that this brings, before an engine
+ * opens it by its name. */
+int image_look(struct cli *cli, const struct open_args *args, const char *path, struct pl_err *e)
+    PL_CHECK;
+
 /* Resolves qemu-img's "snapshot.id=ID,snapshot.name=NAME" to the id of the one that is meant;
  * other text is taken as it is.  *name is the caller's to free.  PL_E_NOT_FOUND, PL_E_INVALID. */
 int image_find_snapshot(struct cli *cli, const struct open_args *args, const char *path,

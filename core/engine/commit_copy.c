@@ -182,5 +182,6 @@ int pl_commit_copy(struct pl_commit_copy *job, struct pl_err *e)
     };
 
     job->window = window_for(job);
+    job->base->settles = true;
     return pl_run_ordered(&run, e);
 }

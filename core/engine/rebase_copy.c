@@ -257,6 +257,7 @@ int pl_rebase_copy(struct pl_rebase_copy *job, struct pl_err *e)
         .place = place,
     };
 
+    job->img->settles = true;
     job->step = PL_MAX(granule, STEP_MIN);
     job->window = PL_MAX(PL_MAX(WINDOW_MIN, granule),
                          PL_MAX(greatest_unit(job->img->parent), greatest_unit(job->new)));

@@ -37,10 +37,12 @@ struct pl_image {
     struct pl_image *parent;    /* owned; null: none */
     char *path;                 /* as given, or as the child names it */
     bool guessed, writable;
-    struct pl_file_maker maker;    /* what the driver makes further files by */
-    bool guard_header;             /* raw by guess, written to: see write.c */
-    struct pl_range_lock ranges;   /* taken before any driver lock; unused while read-only */
-    atomic_bool broken;            /* tables may be half-changed: no more writes */
+    struct pl_file_maker maker;  /* what the driver makes further files by */
+    bool guard_header;           /* raw by guess, written to: see write.c */
+    struct pl_range_lock ranges; /* taken before any driver lock; unused while read-only */
+    atomic_bool broken;          /* tables may be half-changed: no more writes */
+    bool settles; /* long work writes to it: what is written is pushed out as it goes.  Set before
+                     the work starts */
     struct pl_lock unpackers_lock; /* guards the list of idle ones */
     struct pl_unpacker *unpackers;
 };

@@ -86,7 +86,11 @@ static int put(struct pl_image *img, const struct pl_place *place, uint64_t at, 
     if (place->fresh && (fill(img, place, place->at, at, e) < 0 ||
                          fill(img, place, at + len, place->at + place->len, e) < 0))
         return -1;
-    return pl_storage_write(place->st, place->off + (at - place->at), buf, len, e);
+    if (pl_storage_write(place->st, place->off + (at - place->at), buf, len, e) < 0)
+        return -1;
+    if (img->settles)
+        pl_storage_settle(place->st, place->off + (at - place->at), len);
+    return 0;
 }
 
 /* Writes a prefix of [at, at + len); *done bytes. */

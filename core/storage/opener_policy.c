@@ -28,7 +28,8 @@ int pl_policy_check_name(const struct pl_storage *by, const char *name, struct p
     pl_fail(e, PL_E_POLICY,
             "%s: names \"%s\": the prefix \"%.*s:\" is refused, only files are opened", by->name,
             name, (int)n, name);
-    return pl_hint(e, "have the image name a plain path instead (platter rebase -u -b PATH)");
+    return pl_hint(e, "have the image name a plain path: platter rebase -u -F FORMAT -b PATH %s",
+                   by->path ? by->path : by->name);
 }
 
 /* Appends the components of `name` to the absolute path in `path`, which has room for them. */

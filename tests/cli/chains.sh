@@ -11,27 +11,12 @@ needs python3 xz
 SIZE=6292992 # the last block is short
 DEPTH=5
 
-# Changes to a raw disk: bytes, text and zeros, which depend on the layer alone.
-change() { # FILE LAYER
-    python3 - "$@" <<'PYTHON'
-import random, sys
-name, layer = sys.argv[1], int(sys.argv[2])
-source = random.Random(layer)
-with open(name, "r+b") as disk:
-    size = disk.seek(0, 2)
-    for turn in range(12):
-        length = source.choice([1, 511, 512, 4096, 70000, 1 << 20])
-        disk.seek(source.randrange(size - length))
-        disk.write([source.randbytes(length), bytes(length), b"layer" * length][turn % 3][:length])
-PYTHON
-}
-
 make_contents() {
     local layer
     make_content 0.raw "$SIZE" 4
     for layer in $(seq "$DEPTH"); do
         cp "$((layer - 1)).raw" "$layer.raw"
-        change "$layer.raw" "$layer"
+        change_content "$layer.raw" "$layer"
     done
 }
 make_contents

@@ -128,3 +128,18 @@ fill_content() { # FILE SIZE SEED
         at=$((at + len)) turn=$((turn + 1))
     done
 }
+
+# Changes a raw disk: bytes, text and zeros, which depend on the seed alone.
+change_content() { # FILE SEED
+    python3 - "$@" <<'PYTHON'
+import random, sys
+name, seed = sys.argv[1], int(sys.argv[2])
+source = random.Random(seed)
+with open(name, "r+b") as disk:
+    size = disk.seek(0, 2)
+    for turn in range(12):
+        length = source.choice([1, 511, 512, 4096, 70000, 1 << 20])
+        disk.seek(source.randrange(size - length))
+        disk.write([source.randbytes(length), bytes(length), b"layer" * length][turn % 3][:length])
+PYTHON
+}
