@@ -1,8 +1,8 @@
 /* commit.c - pl_commit: finds the base, refuses what would lose content, copies, empties the
  * child.
  *
- * The order on disk: the base is longer, its bytes are written, all of it is flushed; only then does
- * the child lose its own.  So the child reads the same at every instant. */
+ * The order on disk: the base is longer, its bytes are written, all of it is flushed; only then
+ * does the child lose its own.  So the child reads the same at every instant. */
 #include "core/engine/commit.h"
 
 #include <stdio.h>

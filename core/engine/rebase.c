@@ -1,7 +1,7 @@
 /* rebase.c - pl_rebase: opens the two chains, has the difference copied, then changes the name.
  *
- * The order on disk: what was copied is flushed before the name changes, and the name changes in one
- * step.  Until then the image names its old parent and reads the same, afterwards the new one. */
+ * The order on disk: what was copied is flushed before the name changes, and the name changes in
+ * one step.  Until then the image names its old parent and reads the same, afterwards the new one. */
 #include "core/engine/rebase.h"
 
 #include <stdio.h>
@@ -96,6 +96,17 @@ static int refuse_snapshots(const struct rebase *r, struct pl_err *e)
                       "it what they read");
 }
 
+/* A format that knows parents by an identity knows those of its own kind alone.  The driver refuses
+ * others too, but only once all is copied. */
+static int refuse_format(const struct rebase *r, struct pl_err *e)
+{
+    if (!r->new || !r->img->layer.identity || r->new->driver == r->img->driver)
+        return 0;
+    pl_fail(e, PL_E_UNSUPPORTED, "%s: the backing file of a %s image must be a %s image, not %s",
+            r->path, r->img->driver->name, r->img->driver->name, r->new->driver->name);
+    return pl_hint(e, "convert one of the two to the format of the other");
+}
+
 static int open_image(struct rebase *r, struct pl_err *e)
 {
     const struct pl_open_options open = {
@@ -116,6 +127,8 @@ static int open_image(struct rebase *r, struct pl_err *e)
         return -1;
     if (!r->img->driver->set_parent)
         return pl_no_slot(r->img, "another backing file", e);
+    if (refuse_format(r, e) < 0)
+        return -1;
     if (!is_safe(r))
         return 0;
     if (refuse_snapshots(r, e) < 0)

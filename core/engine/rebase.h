@@ -22,10 +22,10 @@ struct pl_rebase_result {
     uint64_t copied, zero;  /* bytes of data, and of zeros, that the image got */
 };
 
-/* Gives the image at `path` another parent.  What it reads stays the same: what the old chain and the
- * new one do not have alike goes into the image first.  It reads the same at every instant, its
- * children go on knowing it, and until the end it names the old parent; interrupted work is finished
- * by the same call.  Parents may be shorter or longer than the image.
+/* Gives the image at `path` another parent.  What it reads stays the same: what the old chain and
+ * the new one do not have alike goes into the image first.  It reads the same at every instant, its
+ * children go on knowing it, and until the end it names the old parent; interrupted work is
+ * finished by the same call.  Parents may be shorter or longer than the image.
  *
  * With `unsafe` neither parent is read; the new one need not even be there.
  *

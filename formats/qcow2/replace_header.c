@@ -7,8 +7,8 @@
  *   1. all of it in the first sector, without the table of feature names;
  *   2. version 3: header_length points behind the old layout, extensions and name follow there;
  *   3. version 2: the name lies behind the old layout, the extensions in the first sector.
- * A crash between the steps leaves an image that says the new things.  What the second layout leaves
- * of header_length is taken back the next time. */
+ * A crash between the steps leaves an image that says the new things.  What the second layout
+ * leaves of header_length is taken back the next time. */
 #include <stdlib.h>
 #include <string.h>
 

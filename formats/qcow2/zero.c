@@ -166,7 +166,7 @@ static int punch_slice(struct qcow2 *q, uint64_t *at, uint64_t stop, enum qcow2_
     return 0;
 }
 
-/* What is forgotten must not become zeros before the entries on disk say that it is the parent's. */
+/* What is forgotten must not become zeros before the entries on disk say it is the parent's. */
 static bool zeroes_data_file(const struct qcow2 *q, enum qcow2_punch how)
 {
     if (!qcow2_has_data_file(q))

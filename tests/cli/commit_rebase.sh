@@ -111,8 +111,8 @@ into_the_middle() { # ROOT FORMAT OPTIONS
 }
 
 # ---- rebase -------------------------------------------------------------------------------------
-names_parent() { # IMAGE NAME
-    same "the backing file of $1" "$2" "$("$PLATTER" info --output=json "$1" |
+names_parent() { # IMAGE NAME: VDI images know their parents by an identity alone
+    [[ $1 == *.vdi ]] || same "the backing file of $1" "$2" "$("$PLATTER" info --output=json "$1" |
         jq -r '.["backing-filename"] // ""')"
 }
 
