@@ -1,7 +1,8 @@
 /* rebase.c - pl_rebase: opens the two chains, has the difference copied, then changes the name.
  *
  * The order on disk: what was copied is flushed before the name changes, and the name changes in
- * one step.  Until then the image names its old parent and reads the same, afterwards the new one. */
+ * one step.  Until then the image names its old parent and reads the same, afterwards the new
+ * one. */
 #include "core/engine/rebase.h"
 
 #include <stdio.h>

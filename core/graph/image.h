@@ -140,9 +140,9 @@ PL_API int pl_resize(struct pl_image *img, uint64_t size, bool shrink, unsigned 
 
 /* The file names another parent from now on; parent->name null: none.  What was written before is
  * on stable storage then, and the name with it; at every instant the file names the old one or the
- * new one.  No byte is moved: what the image says nothing of must read the same below both, or the user
- * answers for it (pl_rebase sees to that).  img itself goes on reading from the parent that it was
- * opened with.  Needs the image to itself.  PL_E_UNSUPPORTED, PL_E_LIMIT (a name too long). */
+ * new one.  No byte is moved: what the image says nothing of must read the same below both, or the
+ * user answers for it (pl_rebase sees to that).  img itself goes on reading from the parent that it
+ * was opened with.  Needs the image to itself.  PL_E_UNSUPPORTED, PL_E_LIMIT (a name too long). */
 PL_API int pl_set_parent(struct pl_image *img, const struct pl_parent_ref *parent, struct pl_err *e)
     PL_CHECK;
 
