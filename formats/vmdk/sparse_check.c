@@ -4,9 +4,10 @@
  * nothing uses is then taken back by moving grains into it (sparse_compact.c).
  *
  * Room counts as lost when nothing points at it and the host keeps bytes for it: what is a hole of
- * the file costs nothing.  Differences between the copies are expected after a crash, and harmless,
- * because copy 0 alone is read; in an extent that was closed properly they are a defect.
- * Compressed grains are looked at from outside: markers, lengths, overlaps. */
+ * the file costs nothing, and what shares a block of the host with bytes in use costs no more.
+ * Differences between the copies are expected after a crash, and harmless, because copy 0 alone is
+ * read; in an extent that was closed properly they are a defect.  Compressed grains are looked at
+ * from outside: markers, lengths, overlaps. */
 #include "formats/vmdk/sparse_check.h"
 
 #include <inttypes.h>
@@ -15,7 +16,8 @@
 
 #include "core/base/checked.h"
 
-#define TOLD_MAX 1000 /* findings told one by one */
+#define TOLD_MAX 1000       /* findings told one by one */
+#define HOST_BLOCK_MAX 4096 /* what a file system gives back; some name a larger one for speed */
 
 bool vmdk_found(struct vmdk_check *c, enum vmdk_finding kind, const char *fmt, ...)
 {
@@ -264,13 +266,16 @@ static int check_table(struct vmdk_check *c, uint64_t index, struct pl_err *e)
 
 /* ---- lost room ---- */
 
-/* Grains that would fit into the bytes that the host keeps for [off, end).  A piece of a grain at
- * the end of the file counts as one: the file grows from the next whole grain on. */
+/* Grains that would fit into the bytes that the host keeps in whole blocks for [off, end).  A piece
+ * of a grain at the end of the file counts as one: the file grows from the next whole grain on. */
 static uint64_t lost_grains(const struct vmdk_sparse *s, uint64_t off, uint64_t end)
 {
+    const uint64_t block = PL_MIN(s->file->block, HOST_BLOCK_MAX);
     const bool last = !s->cowd && end == pl_storage_size(s->file);
     uint64_t kept = last ? pl_round_up(end, s->grain_size) - end : 0;
 
+    off = pl_round_up(off, block);
+    end = last ? end : pl_round_down(end, block);
     while (off < end) {
         uint64_t len = end - off;
         bool hole = false;
