@@ -9,7 +9,7 @@
 
 #define CHANGE_WRITE_MAX (256 * PL_KIB)
 
-/* Besides writing, zeroing, discarding and flushing. */
+/* Besides writing, zeroing, discarding, forgetting, flushing and losing the parent. */
 enum { CHANGE_RESIZE = 1, CHANGE_COMPACT = 2 };
 
 struct change_how {
@@ -85,6 +85,18 @@ static inline void change_resize(const struct pl_driver *driver, struct pl_layer
         layer->size = size;
 }
 
+/* Flushes, or makes the image one without a parent. */
+static inline void change_settle(const struct pl_driver *driver, const struct pl_layer *layer,
+                                 bool parent)
+{
+    const struct pl_parent_ref none = { 0 };
+
+    if (parent && driver->set_parent)
+        (void)!driver->set_parent(layer->state, &none, NULL);
+    else
+        (void)!driver->flush(layer->state, NULL);
+}
+
 static inline void change_step(const struct pl_driver *driver, struct pl_layer *layer,
                                unsigned kinds, uint64_t random)
 {
@@ -95,6 +107,8 @@ static inline void change_step(const struct pl_driver *driver, struct pl_layer *
     len = PL_MIN(len, PL_MAX(CHANGE_WRITE_MAX, layer->granule));
     if (kind == 0)
         (void)!driver->zero(layer->state, at, len, random & 8, NULL);
+    else if (kind == 1 && random & 8 && driver->forget)
+        (void)!driver->forget(layer->state, at, len, NULL);
     else if (kind == 1)
         (void)!driver->discard(layer->state, at, len, NULL);
     else if (kind == 2 && layer->codec)
@@ -102,7 +116,7 @@ static inline void change_step(const struct pl_driver *driver, struct pl_layer *
     else if (kind == 2 && kinds & CHANGE_RESIZE)
         change_resize(driver, layer, random >> 8);
     else if (kind == 3)
-        (void)!driver->flush(layer->state, NULL);
+        change_settle(driver, layer, random & 8);
     else if (kind == 4 && kinds & CHANGE_COMPACT)
         (void)!driver->compact(layer->state, NULL, &freed, NULL);
     else

@@ -1,7 +1,8 @@
 /* fuzz_vmdk_descriptor.c - any bytes as the descriptor of a VMDK disk whose extents are all there:
- * read, checked, written to, and made larger. */
+ * read, checked, written to, made larger, and edited. */
 #include <string.h>
 
+#include "formats/vmdk/descriptor.h"
 #include "tests/fuzz/exercise.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -80,9 +81,52 @@ static void change(struct pl_storage *file)
     exercise_close(&pl_vmdk, &layer);
 }
 
+/* The key has the value, or none, and all extents are what they were. */
+static void put(struct vmdk_descriptor *d, const struct vmdk_key *key, const char *value)
+{
+    const size_t lines = d->line_count;
+    const uint64_t sectors = d->sectors;
+    char *found;
+
+    if (vmdk_descriptor_put(d, key, value, NULL) < 0)
+        return; /* no memory, or longer than a descriptor may be */
+    found = vmdk_descriptor_value(d, key->name);
+    if (d->line_count != lines || d->sectors != sectors || !found != !value ||
+        (found && strncmp(value + (*value == '"'), found, strlen(found)) != 0))
+        abort();
+    free(found);
+}
+
+/* Any text takes another parent, and none. */
+static void edit(const uint8_t *data, size_t size)
+{
+    static const char *const behind[] = { "createType", "CID", NULL };
+    static const struct vmdk_key keys[] = { { "parentCID", "=", behind },
+                                            { "parentFileNameHint", "=", behind },
+                                            { "ddb.uuid.parent", " = ", behind + 2 } };
+    static const char *const values[] = { "0a1b2c3d", "\"a file\"", "\"a text\"" };
+    struct vmdk_descriptor d;
+    char *text = calloc(1, size + 1);
+
+    if (!text)
+        return;
+    memcpy(text, data, size);
+    if (vmdk_descriptor_parse(text, size, &d, NULL) < 0)
+        return;
+    for (size_t i = 0; d.len > 0 && i < 3; i++)
+        put(&d, &keys[i], values[i]);
+    if (d.len > 0 && d.len < VMDK_DESCRIPTOR_MAX - 100 && d.parent_cid != 0x0a1b2c3d)
+        abort();
+    for (size_t i = 0; i < 3; i++)
+        put(&d, &keys[i], NULL);
+    vmdk_descriptor_free(&d);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct pl_storage *file;
+
+    edit(data, size);
 
     if (pl_memory_storage(data, size, EXERCISE_LIMIT, &file, NULL) < 0)
         return 0;
