@@ -18,7 +18,7 @@ struct parser {
 
 bool options_takes_value(const struct pl_opt *opt)
 {
-    return opt->kind != OPT_FLAG && opt->kind != OPT_REFUSED_FLAG;
+    return opt->kind != OPT_FLAG && opt->kind != OPT_STEP && opt->kind != OPT_REFUSED_FLAG;
 }
 
 static const struct pl_opt *find_name(const struct pl_opt *opts, const char *name, size_t len)
@@ -58,6 +58,17 @@ static int set_list(struct parser *p, struct text_list *list, const char *value,
     if (!list->item)
         return pl_fail(e, PL_E_NOMEM, "no memory for the options");
     list->item[list->count++] = value;
+    return 0;
+}
+
+static int add_step(struct parser *p, struct step_list *list, const struct pl_opt *opt,
+                    const char *value, struct pl_err *e)
+{
+    if (!list->item)
+        list->item = calloc(p->room + 1, sizeof *list->item);
+    if (!list->item)
+        return pl_fail(e, PL_E_NOMEM, "no memory for the options");
+    list->item[list->count++] = (struct step){ .name = opt->name, .value = value };
     return 0;
 }
 
@@ -138,6 +149,9 @@ static int set(struct parser *p, const struct pl_opt *opt, const char *value, st
         return set_count(opt, field, value, e);
     case OPT_CHOICE:
         return set_choice(opt, field, value, e);
+    case OPT_STEP:
+    case OPT_STEP_TEXT:
+        return add_step(p, field, opt, value, e);
     case OPT_REFUSED:
     case OPT_REFUSED_FLAG:
         break;
@@ -237,13 +251,21 @@ int options_parse(const struct pl_command *command, char *const *argv, void *arg
 
 void options_free(const struct pl_command *command, void *args, struct operands *operands)
 {
-    for (const struct pl_opt *opt = command->opts; opt->name; opt++)
+    for (const struct pl_opt *opt = command->opts; opt->name; opt++) {
+        void *field = (char *)args + opt->field;
+
         if (opt->kind == OPT_LIST) {
-            struct text_list *list = (void *)((char *)args + opt->field);
+            struct text_list *list = field;
 
             free(list->item);
             *list = (struct text_list){ 0 };
+        } else if (opt->kind == OPT_STEP || opt->kind == OPT_STEP_TEXT) {
+            struct step_list *list = field;
+
+            free(list->item); /* rows that share a list find it empty */
+            *list = (struct step_list){ 0 };
         }
+    }
     free(operands->item);
     *operands = (struct operands){ 0 };
 }

@@ -12,19 +12,32 @@
 #include "core/base/err.h"
 
 enum pl_opt_kind {
-    OPT_FLAG,    /* bool: true when given */
-    OPT_TEXT,    /* const char *: the last one given */
-    OPT_LIST,    /* struct text_list: each one given */
-    OPT_SIZE,    /* struct opt_size: bytes, with suffixes */
-    OPT_COUNT,   /* unsigned: from 1 to .max */
-    OPT_CHOICE,  /* unsigned: the index in .choices */
-    OPT_REFUSED, /* known from qemu-img, takes a value, refused; .help says what to do instead */
+    OPT_FLAG,      /* bool: true when given */
+    OPT_TEXT,      /* const char *: the last one given */
+    OPT_LIST,      /* struct text_list: each one given */
+    OPT_SIZE,      /* struct opt_size: bytes, with suffixes */
+    OPT_COUNT,     /* unsigned: from 1 to .max */
+    OPT_CHOICE,    /* unsigned: the index in .choices */
+    OPT_STEP,      /* struct step_list: something to do, in the order of the line */
+    OPT_STEP_TEXT, /* the same with a value */
+    OPT_REFUSED,   /* known from qemu-img, takes a value, refused; .help says what to do instead */
     OPT_REFUSED_FLAG, /* the same without a value */
 };
 
 /* Values of an option that may be repeated; null-terminated once there is one. */
 struct text_list {
     const char **item;
+    size_t count;
+};
+
+/* Options that say what to do, one after the other. */
+struct step {
+    const char *name;  /* of the option */
+    const char *value; /* null: it takes none */
+};
+
+struct step_list {
+    struct step *item;
     size_t count;
 };
 

@@ -28,6 +28,7 @@ extern "C" {
 #include "core/engine/commit.h"
 #include "core/engine/rebase.h"
 #include "core/engine/chain_report.h"
+#include "core/engine/bitmap_change.h"
 
 #define PL_VERSION "0.1.0"
 
