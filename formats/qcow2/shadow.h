@@ -19,7 +19,8 @@ struct qcow2_shadow_need {
     uint64_t contiguous; /* clusters that are asked for in runs, at most */
 };
 
-/* Begins a change of an image whose caches are clean (qcow2_settle).  PL_E_NO_SPACE, PL_E_LIMIT, PL_E_NOMEM. */
+/* Begins a change of an image whose caches are clean (qcow2_settle).  PL_E_NO_SPACE, PL_E_LIMIT,
+ * PL_E_NOMEM. */
 int qcow2_shadow_begin(struct qcow2 *q, struct qcow2_shadow_need need, struct pl_err *e)
     PL_CHECK PL_NEEDS(&q->lock);
 
