@@ -248,6 +248,17 @@ int pl_file_storage(int fd, const char *path, bool writable, struct pl_storage *
     }
 }
 
+bool pl_file_changed_at(struct pl_storage *st, uint64_t *ns)
+{
+    const int fd = pl_file_descriptor(st);
+    struct stat stat;
+
+    if (fd < 0 || fstat(fd, &stat) < 0 || !S_ISREG(stat.st_mode) || stat.st_mtim.tv_sec < 0)
+        return false;
+    *ns = (uint64_t)stat.st_mtim.tv_sec * UINT64_C(1000000000) + (uint64_t)stat.st_mtim.tv_nsec;
+    return true;
+}
+
 int pl_file_descriptor(struct pl_storage *st)
 {
     return st->ops->close == pl_descriptor_close ? pl_descriptor_of(st)->fd : -1;

@@ -11,6 +11,9 @@
 int pl_file_storage(int fd, const char *path, bool writable, struct pl_storage **out,
                     struct pl_err *e) PL_CHECK;
 
+/* When the content of a regular file was last changed, in ns since 1970.  False: not known. */
+bool pl_file_changed_at(struct pl_storage *st, uint64_t *ns);
+
 /* The descriptor of a file storage, -1 for another kind: for locks and for opener.c. */
 int pl_file_descriptor(struct pl_storage *st);
 

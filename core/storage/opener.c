@@ -127,14 +127,32 @@ static int create_in(const struct pl_place *place, struct pl_storage *by, int *f
     return 0;
 }
 
+/* The new file becomes a storage, called `path`; on failure nothing is left. */
+static int create_at(const struct pl_place *place, struct pl_storage *by, const char *path,
+                     struct pl_storage **out, struct pl_err *e)
+{
+    static const struct pl_opener opener;
+    int fd;
+    int result = create_in(place, by, &fd, e);
+
+    if (fd < 0)
+        return -1;
+    if (result < 0)
+        close(fd);
+    else
+        result = finish(&opener, fd, path, PL_READ_WRITE, out, e);
+    if (result < 0)
+        unlinkat(place->folder, place->name, 0);
+    return result;
+}
+
 int pl_create_named(struct pl_storage *by, const char *name, struct pl_storage **out,
                     struct pl_err *e)
 {
-    static const struct pl_opener opener;
     PL_FREE char *path = path_seen_from(by, name);
     PL_FREE char *plain = strdup(name);
     struct pl_place place = { .folder = -1, .name = plain };
-    int result, fd;
+    int result;
 
     if (!path || !plain)
         return pl_fail(e, PL_E_NOMEM, "%s: no memory to create \"%s\"", by->name, name);
@@ -143,31 +161,53 @@ int pl_create_named(struct pl_storage *by, const char *name, struct pl_storage *
                        name);
     if (open_folder(by, &place, e) < 0)
         return -1;
-    result = create_in(&place, by, &fd, e);
-    if (fd >= 0) {
-        if (result < 0)
-            close(fd);
-        else
-            result = finish(&opener, fd, path, PL_READ_WRITE, out, e);
-        if (result < 0)
-            unlinkat(place.folder, name, 0);
-    }
+    result = create_at(&place, by, path, out, e);
     close(place.folder);
     return result;
 }
 
-void pl_remove_named(struct pl_storage *by, const char *name, struct pl_storage *st)
+int pl_create_path(struct pl_storage *like, const char *path, struct pl_storage **out,
+                   struct pl_err *e)
 {
     struct pl_place place;
+    int result = pl_place_find(path, &place, e);
+
+    if (result == 0)
+        result = create_at(&place, like, path, out, e);
+    pl_place_release(&place);
+    return result;
+}
+
+static void remove_from(const struct pl_place *place, struct pl_storage *st)
+{
     struct stat mine, there;
 
-    if (strchr(name, '/') || open_folder(by, &place, NULL) < 0)
-        return;
     if (fstat(pl_file_descriptor(st), &mine) == 0 &&
-        fstatat(place.folder, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+        fstatat(place->folder, place->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
         mine.st_dev == there.st_dev && mine.st_ino == there.st_ino)
-        unlinkat(place.folder, name, 0);
+        unlinkat(place->folder, place->name, 0);
+}
+
+void pl_remove_named(struct pl_storage *by, const char *name, struct pl_storage *st)
+{
+    PL_FREE char *plain = strdup(name);
+    struct pl_place place = { .folder = -1, .name = plain };
+
+    if (!plain || strchr(name, '/') || open_folder(by, &place, NULL) < 0)
+        return;
+    remove_from(&place, st);
     close(place.folder);
+}
+
+void pl_remove_path(const char *path, struct pl_storage *st)
+{
+    struct pl_place place;
+
+    if (pl_place_find(path, &place, NULL) == 0) {
+        remove_from(&place, st);
+        (void)!pl_place_sync(&place); /* a name that comes back does no harm */
+    }
+    pl_place_release(&place);
 }
 
 int pl_storage_relock(struct pl_storage *st, enum pl_access access, struct pl_err *e)

@@ -41,6 +41,14 @@ int pl_create_named(struct pl_storage *by, const char *name, struct pl_storage *
 /* Takes the name away from such a file, unless it is another file's by now.  st stays open. */
 void pl_remove_named(struct pl_storage *by, const char *name, struct pl_storage *st);
 
+/* The same for a path that the user named, or that was made of one: a new file there with the
+ * permissions of `like`. */
+int pl_create_path(struct pl_storage *like, const char *path, struct pl_storage **out,
+                   struct pl_err *e) PL_CHECK;
+
+/* pl_remove_named for a file of pl_create_path or pl_open_path; the folder is synced. */
+void pl_remove_path(const char *path, struct pl_storage *st);
+
 /* Raises a read lock to a write lock or the reverse.  Only the lock changes: st must have been
  * opened by PL_READ_WRITE, without force_share.  PL_E_LOCKED: the read lock is kept;
  * PL_E_INVALID: st is read-only. */
