@@ -5,10 +5,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "cli/image_open.h"
+#include "cli/check_undo.h"
 #include "cli/message.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "core/base/scope.h"
 
 enum check_status { SOUND = 0, INCOMPLETE = 1, CORRUPT = 2, LEAKS = 3, NO_CHECKS = 63 };
 
@@ -16,6 +17,7 @@ struct check_args {
     struct common_args common;
     struct open_args open;
     struct progress_args progress;
+    struct undo_args undo;
     unsigned repair; /* enum pl_repair */
 };
 
@@ -26,6 +28,7 @@ static const struct pl_opt check_opts[] = {
     { "repair", 'r', OPT_CHOICE, offsetof(struct check_args, repair), .metavar = "WHAT",
       .help = "mend what is found: leaks (lost space, always safe) or all",
       .choices = repair_choices },
+    OPT_UNDO(struct check_args),
     OPT_FORCE_SHARE(struct check_args),
     OPT_PROGRESS(struct check_args),
     OPT_SOURCE_CACHE(struct check_args),
@@ -34,6 +37,13 @@ static const struct pl_opt check_opts[] = {
     OPT_OBJECT,
     OPT_IMAGE_OPTS,
     { 0 },
+};
+
+/* What there is to print. */
+struct outcome {
+    const char *image, *format;
+    const char *undo_file; /* null: nothing was changed, or nothing kept */
+    struct pl_check_result result;
 };
 
 static double percent(uint64_t part, uint64_t whole)
@@ -86,8 +96,9 @@ static void add(json_t *object, const char *name, uint64_t n)
 }
 
 /* As qemu-img: a count of zero is left out, but for check-errors. */
-static int print_json(const struct pl_image *img, const struct pl_check_result *r, struct pl_err *e)
+static int print_json(const struct outcome *o, struct pl_err *e)
 {
+    const struct pl_check_result *r = &o->result;
     json_t *result = json_object();
 
     add(result, "image-end-offset", r->image_end_offset);
@@ -99,9 +110,11 @@ static int print_json(const struct pl_image *img, const struct pl_check_result *
     add(result, "leaks-fixed", r->leaks_fixed);
     json_object_set_new(result, "check-errors", output_json_number(r->check_errors));
     add(result, "allocated-clusters", r->allocated_clusters);
-    json_object_set_new(result, "filename", output_json_text(pl_path(img)));
-    json_object_set_new(result, "format", json_string(pl_format(img)));
+    json_object_set_new(result, "filename", output_json_text(o->image));
+    json_object_set_new(result, "format", json_string(o->format));
     add(result, "fragmented-clusters", r->fragmented_clusters);
+    if (o->undo_file)
+        json_object_set_new(result, "undo-file", output_json_text(o->undo_file));
     return output_json(result, e);
 }
 
@@ -147,44 +160,74 @@ static int check(struct cli *cli, const struct check_args *a, struct pl_image *i
     return 0;
 }
 
-static int check_and_tell(struct cli *cli, const struct check_args *a, struct pl_image *img,
-                          struct pl_err *e)
+static int check_image(struct cli *cli, const struct check_args *a, struct pl_image *img,
+                       struct pl_check_result *r, struct pl_err *e)
 {
-    struct pl_check_result r = { 0 };
     struct progress progress;
     int result;
 
     if (progress_start(&progress, cli, &a->progress, false, e) < 0)
         return -1;
     progress.report.warn = print_finding;
-    result = check(cli, a, img, &progress.report, &r, e);
+    result = check(cli, a, img, &progress.report, r, e);
     progress_end(&progress, result == 0);
-    if (result < 0) {
+    if (result < 0)
         cli->error_status = e->kind == PL_E_UNSUPPORTED ? NO_CHECKS : INCOMPLETE;
-        return -1;
+    return result;
+}
+
+static int tell(const struct cli *cli, const struct outcome *o, struct pl_err *e)
+{
+    if (cli->json)
+        return print_json(o, e);
+    if (cli->quiet)
+        return 0;
+    print_human(&o->result);
+    if (o->undo_file) {
+        fputs("The state before the repair is kept in ", stdout);
+        message_text(stdout, o->undo_file);
+        puts(" (check --undo takes it back).");
     }
-    if (cli->json && print_json(img, &r, e) < 0)
+    return 0;
+}
+
+/* Opens, checks and closes: only then is it known what was changed. */
+static int run_on_image(struct cli *cli, const struct check_args *a, struct outcome *o,
+                        struct pl_keep_undo *keep, struct pl_err *e)
+{
+    const struct pl_open_options options = { .writable = a->repair != PL_REPAIR_NONE,
+                                             .check_only = true,
+                                             .no_parent = true,
+                                             .undo = a->undo.none || !a->repair ? NULL : keep };
+    struct pl_image *img;
+    int result;
+
+    if (image_open(cli, &a->open, o->image, options, &img, e) < 0)
         return -1;
-    if (!cli->json && !cli->quiet)
-        print_human(&r);
-    return status_of(&r);
+    o->format = pl_format(img);
+    result = check_image(cli, a, img, &o->result, e);
+    return pl_close(img, result < 0 ? NULL : e) < 0 ? -1 : result;
 }
 
 static int run_check(struct cli *cli, const void *args, struct pl_err *e)
 {
     const struct check_args *a = args;
-    const struct pl_open_options options = { .writable = a->repair != PL_REPAIR_NONE,
-                                             .check_only = true,
-                                             .no_parent = true };
-    struct pl_image *img;
-    int status;
+    struct outcome o = { .image = cli->operands.item[0] };
+    struct pl_keep_undo keep = { .file = a->undo.file };
+    PL_FREE char *path = NULL;
+    int result;
 
-    if (image_open(cli, &a->open, cli->operands.item[0], options, &img, e) < 0)
+    if (check_undo_args(&a->undo, a->repair != PL_REPAIR_NONE, a->open.force_share, e) < 0)
         return -1;
-    status = check_and_tell(cli, a, img, e);
-    if (pl_close(img, status < 0 ? NULL : e) < 0)
-        return -1;
-    return status;
+    if (a->undo.undo)
+        return check_undo(cli, &a->open, &a->undo, o.image, e);
+    result = run_on_image(cli, a, &o, &keep, e);
+    if (keep.kept)
+        o.undo_file = path = check_undo_path(&a->undo, o.image);
+    if (result < 0 && keep.kept)
+        pl_warn(&cli->report, "%s: what was changed until then can be taken back by check --undo",
+                o.image);
+    return result < 0 || tell(cli, &o, e) < 0 ? -1 : (int)status_of(&o.result);
 }
 
 const struct pl_command pl_cmd_check = {

@@ -23,7 +23,9 @@ static int open_named_file(const struct pl_open_args *args, const char *name,
     if (ctx->source->open_file)
         return ctx->source->open_file(ctx->source->ctx, name, out, e);
     return pl_open_named(&ctx->opener, ctx->img->file, name,
-                         args->writable ? PL_READ_WRITE : PL_READ, out, e);
+                         args->writable ? PL_READ_WRITE : PL_READ, out, e) < 0
+               ? -1
+               : pl_keeper_add(ctx->source->keeper, name, out, e);
 }
 
 static int create_beside(const struct pl_file_maker *maker, const char *name,
@@ -42,10 +44,12 @@ static void remove_beside(const struct pl_file_maker *maker, const char *name,
     pl_remove_named(img->file, name, made);
 }
 
-/* Whether it has a folder to make files in: not inside a package, nor without a name yet. */
+/* Whether it has a folder to make files in: not inside a package, nor without a name yet.  A repair
+ * makes none: its journal could not take them back. */
 static bool is_on_host(const struct pl_image *img, const struct pl_file_source *source)
 {
-    return img->file->path && !img->file->device && !source->borrowed && !source->open_file;
+    return img->file->path && !img->file->device && !source->borrowed && !source->open_file &&
+           !source->keeper;
 }
 
 static struct pl_opener opener_of(const struct pl_open_options *options)
@@ -243,10 +247,10 @@ static int find_package(struct pl_storage *file, const struct pl_open_options *o
 }
 
 /* An image file, or a package with one inside. */
-static int open_file(struct pl_storage *file, const char *path,
+static int open_file(struct pl_storage *file, struct pl_keeper *keeper, const char *path,
                      const struct pl_open_options *options, struct pl_image **out, struct pl_err *e)
 {
-    const struct pl_file_source own = { 0 };
+    const struct pl_file_source own = { .keeper = keeper };
     struct pl_package *package;
 
     if (find_package(file, options, &package, e) < 0) {
@@ -255,6 +259,22 @@ static int open_file(struct pl_storage *file, const char *path,
     }
     return package ? pl_open_package_disk(package, path, options, out, e)
                    : pl_open_storage(file, &own, path, options, out, e);
+}
+
+static int open_for_repair(struct pl_storage *file, const char *path,
+                           const struct pl_open_options *options, struct pl_image **out,
+                           struct pl_err *e)
+{
+    struct pl_keeper *keeper;
+
+    if (pl_keeper_start(options, &file, &keeper, e) < 0)
+        return -1;
+    if (open_file(file, keeper, path, options, out, e) < 0) {
+        pl_keeper_finish(keeper, NULL);
+        return -1;
+    }
+    (*out)->keeper = keeper;
+    return 0;
 }
 
 int pl_open(const char *path, const struct pl_open_options *options, struct pl_image **out,
@@ -275,7 +295,7 @@ int pl_open(const char *path, const struct pl_open_options *options, struct pl_i
     } else if (pl_open_path(&opener, path, o->writable ? PL_READ_WRITE : PL_READ, &file, e) < 0) {
         return -1;
     }
-    return open_file(file, path, o, out, e);
+    return open_for_repair(file, path, o, out, e);
 }
 
 static int close_one(struct pl_image *img, struct pl_err *e)
@@ -287,6 +307,8 @@ static int close_one(struct pl_image *img, struct pl_err *e)
         result = pl_within(e, "%s: closing", img->path);
     img->driver->close(img->layer.state);
     if (!img->borrowed && pl_storage_close(img->file, result < 0 ? NULL : e) < 0)
+        result = -1;
+    if (pl_keeper_finish(img->keeper, result < 0 ? NULL : e) < 0)
         result = -1;
     pl_package_close(img->package); /* behind the file, which lies in it */
     free_image(img);

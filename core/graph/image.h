@@ -9,6 +9,7 @@
 #include "core/base/facts.h"
 #include "core/base/report.h"
 #include "core/base/image_types.h"
+#include "core/graph/undo.h"
 
 struct pl_image;
 
@@ -28,6 +29,7 @@ struct pl_open_options {
     bool keeps_content; /* see pl_open_args of core/driver.h: children go on knowing the image */
     const char *const *allowed_dirs; /* folders that parents and data files may come from, besides
                                         the image's own; null-terminated, or null */
+    struct pl_keep_undo *undo;       /* writable: what changes can be taken back; null: it cannot */
     const struct pl_report *report;  /* warnings while opening; may be null */
 };
 

@@ -10,6 +10,7 @@
 #include "core/graph/image.h"
 #include "core/graph/package.h"
 #include "core/graph/range_lock.h"
+#include "core/graph/keeper.h"
 #include "core/storage/opener.h"
 
 /* The deepest chain that is opened: image, parent, parent's parent ... */
@@ -34,6 +35,7 @@ struct pl_image {
     bool borrowed;
     struct pl_package *package; /* that `file` lies in; owned; null: none */
     size_t package_disk;        /* the disk of the package */
+    struct pl_keeper *keeper;   /* owned; null: what changes is not kept */
     struct pl_image *parent;    /* owned; null: none */
     char *path;                 /* as given, or as the child names it */
     bool guessed, writable;
@@ -68,6 +70,7 @@ struct pl_file_source {
     int (*open_file)(void *ctx, const char *name, struct pl_storage **out, struct pl_err *e);
     void *ctx;
     const struct pl_create_args *created; /* see pl_open_args; null: it is not new */
+    struct pl_keeper *keeper; /* takes note of the files that the image names; null: nobody does */
 };
 
 /* Opens an image over a storage, called `path` in messages.  Parents are opened as pl_open does. On
