@@ -38,6 +38,8 @@ support_src := $(wildcard tests/support/*.c)
 unit_src    := $(if $(wildcard tests/unit),$(call find,tests/unit,test_*.c))
 alone_src   := $(wildcard tests/crash/*.c tests/random/*.c)
 fuzz_src    := $(wildcard tests/fuzz/fuzz_*.c)
+record_src  := $(filter-out tests/programs/guest.c,$(wildcard tests/programs/*.c))
+guest_src   := $(wildcard tests/programs/guest.c)
 tsan_src    := $(sort $(foreach s,$(unit_src),$(if $(findstring threads,$(notdir $(s))),$(s))) \
                  $(shell sed 's/\#.*//' tests/tsan.list 2>/dev/null))
 headers     := $(wildcard include/*.h) $(if $(wildcard core),$(call find,core,*.h))
@@ -83,12 +85,15 @@ support := $(O)/tests/support.a
 unit    := $(call bin,$(unit_src) $(alone_src))
 tsan    := $(call bin,$(tsan_src))
 fuzz    := $(call bin,$(fuzz_src))
+# What the tests run and preload beside the program.  Sanitizers do not go with preloading.
+helpers := $(if $(findstring -fsanitize,$(CFLAGS)),,$(call bin,$(guest_src)) \
+             $(if $(record_src),$(O)/tests/programs/record.so))
 
 .PHONY: all lib tests fuzzers check test stage fuzz bench demo style tidy format install uninstall clean \
         asan-tree tsan-tree fuzz-tree FORCE
 all: lib $(if $(cli_src),$(program)) $(if $(wildcard include/platter.h),$(header)) $(O)/platter.pc
 lib: $(archive) $(shared)
-tests: $(unit)
+tests: $(unit) $(helpers)
 fuzzers: $(fuzz)
 
 # Two stamps change only when their text does: the flags (then everything is compiled again) and
@@ -99,7 +104,7 @@ quote = '$(subst ','\'',$(1))'
 $(O)/flags: FORCE
 	$(call stamp,$(call quote,$(CC) $(cppflags) $(cflags) $(ldflags)))
 $(O)/sources: FORCE
-	$(call stamp,$(call quote,$(lib_src) $(cli_src) $(support_src)))
+	$(call stamp,$(call quote,$(lib_src) $(cli_src) $(support_src) $(record_src)))
 
 $(O)/obj/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
@@ -139,6 +144,16 @@ $(fuzz): $(O)/%: $(O)/obj/%.o $(support) $(archive)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(ldflags) -fsanitize=fuzzer -o $@ $< $(support) $(archive) $(pkg_libs) \
 	    $(test_libs)
+
+$(O)/tests/programs/guest: $(O)/obj/tests/programs/guest.o $(archive)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(ldflags) -o $@ $< $(archive) $(pkg_libs)
+
+# It defines both names of calls that have two, so none may stand for the other.
+$(call obj,$(record_src)): cppflags += -U_FILE_OFFSET_BITS -U_FORTIFY_SOURCE
+$(O)/tests/programs/record.so: $(call obj,$(record_src)) $(O)/sources
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) -shared $(ldflags) -o $@ $(filter %.o,$^) -ldl
 
 # The same sources with other flags: this Makefile again, with another $(O).
 sanitize := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
@@ -183,7 +198,8 @@ style:
 	    --skip '^build' --check; fi
 
 c_files = $(lib_src) $(cli_src) $(headers) $(unit_src) $(alone_src) $(fuzz_src) $(support_src) \
-          $(wildcard examples/*.c formats/*/*.h cli/*.h tests/support/*.h)
+          $(record_src) $(guest_src) \
+          $(wildcard examples/*.c formats/*/*.h cli/*.h tests/support/*.h tests/programs/*.h)
 tidy:
 	clang-format --dry-run --Werror $(c_files)
 	clang-tidy --quiet $(lib_src) $(cli_src) -- $(cppflags) -std=gnu17 -pthread
@@ -219,4 +235,4 @@ clean:
 	rm -rf $(O)
 
 -include $(patsubst %.o,%.d,$(call obj,$(lib_src) $(cli_src) $(support_src) $(unit_src) \
-           $(alone_src) $(fuzz_src)))
+           $(alone_src) $(fuzz_src) $(record_src) $(guest_src)))

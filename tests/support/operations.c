@@ -1,0 +1,170 @@
+/* operations.c - the table of operations that are interrupted; see operation.h, and trial.c for
+ * what setting up may use. */
+#include "tests/support/operation.h"
+
+#include "core/base/checked.h"
+
+#define DISK                                                                                       \
+    {                                                                                              \
+        .path = "disk.img"                                                                         \
+    }
+#define BASE                                                                                       \
+    {                                                                                              \
+        .path = "base.img", .rule = VIEW_SAME                                                      \
+    }
+
+#define SPARSE                                                                                     \
+    "qcow2 qcow2:cluster_size=4k qcow2:compat=0.10,cluster_size=512 "                              \
+    "qcow2:extended_l2=on,cluster_size=16k vmdk vdi:block_size=64k "                               \
+    "vhd:block_size=512k vhdx:block_size=1M"
+#define SHRINKABLE                                                                                 \
+    "qcow2 qcow2:cluster_size=4k qcow2:compat=0.10,cluster_size=512 "                              \
+    "qcow2:extended_l2=on,cluster_size=16k vdi:block_size=64k vdi:static=on "                      \
+    "vhd:block_size=512k vhd:subformat=fixed vhdx:block_size=1M raw"
+#define FLAT "raw vmdk:subformat=monolithicFlat vdi:static=on vhd:subformat=fixed"
+#define OVERLAYS "qcow2 vmdk vdi:block_size=64k vhd:block_size=512k vhdx:block_size=1M"
+
+/* Data, zeros of both kinds, and room that was never written to; the base under it is full. */
+#define FILLED "guest disk.img noise:1:0:900K null:200K:300K zero:700K:100K noise:2:1500K:70K\n"
+#define OVERLAY                                                                                    \
+    "new base.img 2M\n"                                                                            \
+    "guest base.img noise:7:0:2M\n"                                                                \
+    "p create -q -f $F $WITH -b base.img -F $F disk.img\n"
+
+const struct operation operations[] = {
+    { .name = "create",
+      .formats = SPARSE " " FLAT,
+      .setup = "",
+      .command = "create -q -f $F $WITH disk.img 2M",
+      .views = { DISK },
+      .new_disk = true },
+    { .name = "create, over an older disk", /* several files cannot be replaced at once */
+      .formats = SPARSE " raw vdi:static=on vhd:subformat=fixed",
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "create -q -f $F $WITH disk.img 3M",
+      .views = { DISK },
+      .new_disk = true },
+    { .name = "create, an overlay",
+      .formats = OVERLAYS,
+      .setup = "new base.img 2M; guest base.img noise:7:0:2M",
+      .command = "create -q -f $F $WITH -b base.img -F $F disk.img",
+      .views = { DISK, BASE },
+      .new_disk = true },
+    { .name = "a guest's writes",
+      .formats = SPARSE " " FLAT,
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "guest disk.img noise:3:100K:20K flush noise:4:600K:200K noise:5:1M:5K flush "
+                 "zero:0:70K discard:256K:256K flush noise:6:80K:1K noise:7:1900K:100K",
+      .views = { { .path = "disk.img", .rule = VIEW_SECTORS } } },
+    { .name = "a guest's writes to an overlay",
+      .formats = OVERLAYS,
+      .setup = OVERLAY,
+      .command = "guest disk.img noise:3:100K:20K flush noise:4:600K:200K noise:5:1M:5K flush "
+                 "zero:0:70K discard:256K:256K flush noise:6:80K:1K noise:7:1900K:100K",
+      .views = { { .path = "disk.img", .rule = VIEW_SECTORS }, BASE } },
+    { .name = "resize, larger",
+      .formats = SPARSE " " FLAT,
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "resize -q -f $F disk.img 3M",
+      .views = { DISK } },
+    { .name = "resize, much larger",
+      .formats = SPARSE " " FLAT,
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "resize -q -f $F disk.img 200M",
+      .views = { DISK } },
+    { .name = "resize, larger, with room made ahead",
+      .formats = "qcow2 qcow2:cluster_size=4k " FLAT,
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "resize -q --preallocation=falloc -f $F disk.img 3M",
+      .views = { DISK } },
+    { .name = "resize, smaller",
+      .formats = SHRINKABLE,
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "resize -q --shrink -f $F disk.img 1M",
+      .views = { DISK } },
+    { .name = "resize, an overlay past its base",
+      .formats = OVERLAYS,
+      .setup = OVERLAY,
+      .command = "resize -q -f $F disk.img 3M",
+      .views = { DISK, BASE } },
+    { .name = "resize, by further files",
+      .formats = "vmdk:subformat=twoGbMaxExtentSparse vmdk:subformat=twoGbMaxExtentFlat",
+      .clear_up = "for file in disk-?0*; do grep -q $file disk.vmdk || rm $file; done",
+      .setup = "new disk.vmdk 1G; guest disk.vmdk noise:1:0:300K noise:2:1023M:1M",
+      .command = "resize -q -f $F disk.vmdk 5G",
+      .views = { { .path = "disk.vmdk" } } },
+    { .name = "compact",
+      .formats = SPARSE " raw vdi:static=on",
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "compact -q -f $F disk.img",
+      .views = { { .path = "disk.img", .rule = VIEW_SAME } } },
+    { .name = "compact, an overlay",
+      .formats = OVERLAYS,
+      .setup = OVERLAY FILLED,
+      .command = "compact -q -f $F disk.img",
+      .views = { { .path = "disk.img", .rule = VIEW_SAME }, BASE } },
+    { .name = "convert, to a new file",
+      .formats = SPARSE " " FLAT,
+      .setup = "new source.img 2M; guest source.img noise:3:500K:600K",
+      .command = "convert -f $F -O $F $WITH source.img disk.img",
+      .views = { DISK, { .path = "source.img", .rule = VIEW_SAME } },
+      .new_disk = true },
+    { .name = "convert, onto a disk",
+      .formats = SPARSE " " FLAT,
+      .setup = "new source.img 2M; guest source.img noise:3:500K:600K\n"
+               "new disk.img 2M\n" FILLED,
+      .command = "convert -n -f $F -O $F source.img disk.img",
+      .views = { { .path = "disk.img", .rule = VIEW_SECTORS },
+                 { .path = "source.img", .rule = VIEW_SAME } } },
+    { .name = "check -r, a leak",
+      .formats = "qcow2 qcow2:cluster_size=4k",
+      .setup = "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_qcow2.py leak disk.img",
+      .command = "check -q -r leaks disk.img",
+      .views = { { .path = "disk.img", .rule = VIEW_SAME } } },
+    { .name = "check -r, counts that are too high",
+      .formats = "qcow2 qcow2:cluster_size=4k",
+      .setup =
+          "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_qcow2.py refcount_high disk.img",
+      .command = "check -q -r all disk.img",
+      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .damaged = true },
+    { .name = "check -r, counts that are zero",
+      .formats = "qcow2 qcow2:cluster_size=4k",
+      .setup = "new disk.img 2M\n" FILLED
+               "for kind in refcount_zero refcount_zero_of_table copied_missing; do\n"
+               "    python3 \"$TOOLS\"/damage_qcow2.py $kind disk.img; done",
+      .command = "check -q -r all disk.img",
+      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .damaged = true },
+    { .name = "check -r, no counts at all",
+      .formats = "qcow2 qcow2:cluster_size=4k",
+      .setup = "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_qcow2.py blocks_gone disk.img",
+      .command = "check -q -r all disk.img",
+      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .damaged = true },
+    { .name = "check -r, two guest clusters in one place",
+      .formats = "qcow2 qcow2:cluster_size=4k",
+      .setup =
+          "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_qcow2.py copied_wrong disk.img",
+      .command = "check -q -r all disk.img",
+      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .damaged = true },
+    { .name = "check -r, two grains in one place",
+      .formats = "vmdk",
+      .setup = "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_vmdk.py disk.img twice",
+      .command = "check -q -r all disk.img",
+      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .damaged = true },
+    { .name = "check -r, two blocks in one place",
+      .formats = "vhd:block_size=512k vhdx:block_size=1M vdi:block_size=64k",
+      .setup =
+          "new disk.img 2M\n" FILLED "case $F in vhd) at=1536 each=4;; vhdx) at=3145728 each=8;; "
+          "vdi) at=$((1 << 20)) each=4;; esac\n"
+          "dd if=disk.img of=disk.img bs=$each skip=$((at / each)) "
+          "seek=$((at / each + 1)) count=1 conv=notrunc status=none",
+      .command = "check -q -r all disk.img",
+      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .damaged = true },
+};
+
+const size_t operation_count = PL_COUNT(operations);
