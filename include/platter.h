@@ -1,9 +1,9 @@
 /* platter.h - virtual machine disk images: the public interface of libplatter.
  *
- * Open an image, read and write guest bytes whatever the format, ask its map, convert, create,
- * compare, check, resize and compact, commit and rebase.  Functions that can fail return 0 or -1
- * and fill the caller's `struct pl_err`. The library prints nothing, never exits and keeps no global
- * state.
+ * Open an image, read and write guest bytes whatever the format, ask its map; convert, create,
+ * compare, check, resize, compact, commit and rebase images.  Functions that can fail return 0 or
+ * -1 and fill the caller's `struct pl_err`.  The library prints nothing, never exits and keeps no
+ * global state.
  *
  * In the source tree this page is a list; the installed header is the same with the parts put in.
  * Names only ever get added; the soname changes otherwise. */
