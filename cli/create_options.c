@@ -57,6 +57,20 @@ int create_options_help(const char *format, struct pl_err *e)
     return 0;
 }
 
+int create_options_amend_help(const char *format, struct pl_err *e)
+{
+    struct pl_format_info info;
+
+    if (pl_format_find(format, &info, e) < 0)
+        return -1;
+    if (!info.amend_options)
+        return pl_fail(e, PL_E_UNSUPPORTED, "the format %s does not support amending options",
+                       info.name);
+    printf("Amend options for '%s':\n", info.name);
+    print_rows(info.amend_options, NULL);
+    return 0;
+}
+
 static int read_all(const struct text_list *texts, struct create_options *out, struct pl_err *e)
 {
     const char *size;

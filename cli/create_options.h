@@ -1,4 +1,4 @@
-/* create_options.h - the -o options of create, convert and measure. */
+/* create_options.h - the -o options of create, convert, measure and amend. */
 #ifndef PL_CLI_CREATE_OPTIONS_H
 #define PL_CLI_CREATE_OPTIONS_H
 
@@ -15,6 +15,9 @@ bool create_options_want_help(const struct text_list *texts);
 
 /* Prints the options of a format (null: raw).  PL_E_INVALID: there is no such format. */
 int create_options_help(const char *format, struct pl_err *e) PL_CHECK;
+
+/* The same for those that `amend` takes.  PL_E_UNSUPPORTED: none. */
+int create_options_amend_help(const char *format, struct pl_err *e) PL_CHECK;
 
 /* What -o says that is not for the format but for the command. */
 struct create_options {

@@ -29,6 +29,16 @@ const struct pl_command *const pl_commands[] = {
     &pl_cmd_formats,
     NULL,
     // clang-format on
+    &pl_cmd_info,    &pl_cmd_create, &pl_cmd_convert, &pl_cmd_map,
+    &pl_cmd_compare, &pl_cmd_check,  &pl_cmd_measure, &pl_cmd_resize,
+    &pl_cmd_compact, &pl_cmd_bitmap, &pl_cmd_formats, NULL,
+    &pl_cmd_measure,
+    &pl_cmd_resize,
+    &pl_cmd_compact,
+    &pl_cmd_bitmap,
+    &pl_cmd_amend,
+    &pl_cmd_formats,
+    NULL,
 };
 
 const char *const output_choices[] = { "human", "json", NULL };

@@ -39,6 +39,7 @@ struct pl_format_info {
     bool can_convert_to, can_create, can_resize, can_check, has_snapshots;
     bool can_stream; /* a new image can go into a pipe; perhaps with certain options only */
     const struct pl_option_help *create_options; /* ends with a row of nulls; may be null */
+    const struct pl_option_help *amend_options;  /* the same, for pl_amend */
 };
 
 /* The index-th format; false past the last. */

@@ -15,6 +15,7 @@ static void describe(const struct pl_driver *driver, struct pl_format_info *info
         .has_snapshots = driver->snapshots != NULL,
         .can_stream = driver->streams,
         .create_options = driver->create_options,
+        .amend_options = driver->amend_options,
     };
 }
 

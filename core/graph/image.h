@@ -148,6 +148,14 @@ PL_API int pl_resize(struct pl_image *img, uint64_t size, bool shrink, unsigned 
 PL_API int pl_set_parent(struct pl_image *img, const struct pl_parent_ref *parent, struct pl_err *e)
     PL_CHECK;
 
+/* Changes options of the format, as -o of `platter amend` gives them; pl_format_find
+ * lists them.  All is checked before anything changes; what was changed before a failure stays
+ * so, and the disk reads the same at every instant.  What the image says of its format besides
+ * pl_format_facts is read again when it is opened the next time.  Needs the image to itself.
+ * PL_E_INVALID, PL_E_UNSUPPORTED, PL_E_LIMIT, PL_E_CANCELLED. */
+PL_API int pl_amend(struct pl_image *img, const struct pl_options *options,
+                    const struct pl_report *report, struct pl_err *e) PL_CHECK;
+
 /* Looks for defects, and mends them if asked (image opened writable).  A defect is no failure: see
  * *result. */
 PL_API int pl_check(struct pl_image *img, enum pl_repair repair, const struct pl_report *report,

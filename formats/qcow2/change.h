@@ -192,6 +192,12 @@ int qcow2_keep_bitmaps(struct qcow2 *q, uint64_t size, struct qcow2_kept_bitmaps
 int qcow2_restore_bitmaps(struct qcow2 *q, struct qcow2_kept_bitmaps *kept, struct pl_err *e)
     PL_CHECK;
 
+/* ---- resize.c ---- */
+/* Gives every cluster of [at, at + len), none of which has bytes that the guest sees, room with
+ * zeros in it.  Takes the lock itself. */
+int qcow2_preallocate(struct qcow2 *q, uint64_t at, uint64_t len, enum pl_prealloc how,
+                      struct pl_err *e) PL_CHECK;
+
 /* ---- zero.c ---- */
 enum qcow2_punch { QCOW2_PUNCH_KEEP, QCOW2_PUNCH_UNMAP, QCOW2_PUNCH_DISCARD, QCOW2_PUNCH_FORGET };
 /* Zeroes (KEEP, UNMAP) or discards whole clusters; FORGET makes them unallocated whatever the

@@ -12,6 +12,7 @@
  *   subclusters.c, packed.c, zero.c                   repair.c, rebuild.c  mend them
  *   flush.c                        order on disk      shadow.c          changes shown at once
  *   snapshot_change.c              snapshots change   snapshot_*.c      its parts
+ *   amend.c, amend_*.c             options change
  *
  * Order on disk.  Table changes gather in the caches below and reach the file only by
  * qcow2_write_back, which makes steps with a sync between them, each left out when it has nothing
@@ -127,7 +128,8 @@ int qcow2_derive(struct qcow2 *q, struct pl_err *e) PL_CHECK;
 /* ---- replace_header.c ---- */
 /* Writes the header where more of it has changed than its first sector can take: extensions and
  * names come and go.  On stable storage when it returns; a crash leaves the old header or the new
- * one.  A failure breaks the image, but for PL_E_LIMIT: then nothing was written. */
+ * one; version and header_length may have changed too.  A failure breaks the image, but for
+ * PL_E_LIMIT: then nothing was written. */
 int qcow2_replace_header(struct qcow2 *q, struct pl_err *e) PL_CHECK PL_NEEDS(&q->lock);
 
 /* ---- l2.c ---- */
@@ -240,6 +242,13 @@ int qcow2_snapshot_apply(void *state, const char *name, uint64_t *size, struct p
 int qcow2_snapshot_delete(void *state, const char *name, struct pl_err *e);
 /* Gives one another name. */
 int qcow2_snapshot_rename(void *state, const char *name, const char *new_name, struct pl_err *e);
+
+/* ---- amend.c: the driver's slot ---- */
+/* What it takes. */
+extern const struct pl_option_help qcow2_amend_options[];
+/* Changes options of the image. */
+int qcow2_amend(void *state, const struct pl_options *options, const struct pl_report *report,
+                struct pl_err *e);
 
 /* ---- bitmap_store.c ---- */
 /* Before the first change of a writable image: the dirty bit is dealt with at open; bitmaps lose

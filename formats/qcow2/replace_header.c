@@ -27,6 +27,14 @@ struct move {
     uint32_t between_from, between_used; /* what the first step has behind the first sector */
 };
 
+/* The caller may have changed the version. */
+static void decode_old(struct move *m)
+{
+    pl_fields_decode(qcow2_header_fields, m->old, QCOW2_HEADER_LENGTH, &m->before);
+    if (m->before.version == 2)
+        m->before.header_length = QCOW2_V2_HEADER_LENGTH;
+}
+
 /* Where the extensions of the old layout end, with their end mark. */
 static uint32_t extensions_end(const uint8_t *raw, uint32_t at, uint32_t limit)
 {
@@ -147,7 +155,8 @@ int qcow2_replace_header(struct qcow2 *q, struct pl_err *e)
     PL_FREE uint8_t *old = calloc(1, q->cluster_size);
     PL_FREE uint8_t *new = calloc(1, q->cluster_size);
     PL_FREE uint8_t *between = calloc(1, q->cluster_size);
-    struct move m = { .before = q->header, .old = old, .new = new, .between = between };
+    struct move m = { .old = old, .new = new, .between = between };
+    const struct qcow2_header wanted = q->header;
     struct qcow2_header after;
     int result;
 
@@ -155,11 +164,12 @@ int qcow2_replace_header(struct qcow2 *q, struct pl_err *e)
         return pl_fail(e, PL_E_NOMEM, "header: no memory for a cluster");
     if (pl_storage_read_padded(q->file, 0, old, q->cluster_size, e) < 0)
         return -1;
+    decode_old(&m);
     result = lay_out_new(q, &m, e);
     after = q->header;
     if (result == 0 && !is_one_sector(&m) && !is_apart(&m) && !fits_first_sector(q, &m))
         result = lay_out_behind(q, &m, e);
-    q->header = result < 0 ? m.before : after;
+    q->header = result < 0 ? wanted : after;
     if (result < 0)
         return -1;
     if (move_header(q, &m, e) == 0)

@@ -195,9 +195,8 @@ static int fill_room(const struct pl_place *place, enum pl_prealloc how, struct 
     return pl_storage_preallocate(place->st, place->off, place->len, how, e);
 }
 
-/* Gives every cluster of [at, at + len) room that reads as zeros. */
-static int preallocate(struct qcow2 *q, uint64_t at, uint64_t len, enum pl_prealloc how,
-                       struct pl_err *e)
+int qcow2_preallocate(struct qcow2 *q, uint64_t at, uint64_t len, enum pl_prealloc how,
+                      struct pl_err *e)
 {
     for (uint64_t end = at + len; at < end;) {
         struct pl_place place;
@@ -313,7 +312,7 @@ int qcow2_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preal
     if (qcow2_data_file_raw(q) && prealloc == PL_PREALLOC_OFF)
         prealloc = PL_PREALLOC_METADATA; /* no cluster of a raw data file is ever unallocated */
     if (r == 0 && prealloc != PL_PREALLOC_OFF && size > old)
-        r = preallocate(q, old, size - old, prealloc, e);
+        r = qcow2_preallocate(q, old, size - old, prealloc, e);
     if (r < 0 && q->size_waits)
         q->header.size = before; /* no flush may show what the core will not zero */
     if (qcow2_restore_bitmaps(q, &kept, r == 0 ? e : NULL) < 0)

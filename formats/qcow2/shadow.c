@@ -75,36 +75,50 @@ static int old_counts(struct qcow2 *q, uint64_t cluster, const struct qcow2_coun
     return 0;
 }
 
-/* The first `want` neighbouring clusters that are free now and in the file. */
+/* Looks for the end of a run of `want` free clusters among those of one slice; *run is its length so
+ * far. */
+static bool ends_here(const struct qcow2 *q, const struct qcow2_counts *c, const uint8_t *old,
+                      uint64_t want, uint64_t *run, uint64_t *at)
+{
+    const uint8_t *now = old ? q->shadow->slice : c->slice;
+
+    for (*at = 0; *at < c->count; ++*at) {
+        const uint64_t i = c->first + *at;
+
+        if (qcow2_count_get(now, q->refcount_bits, i) ||
+            (old && qcow2_count_get(old, q->refcount_bits, i)))
+            *run = 0;
+        else if (++*run == want)
+            return true;
+    }
+    return false;
+}
+
+/* The first `want` neighbouring clusters that are free now and in the file, among those that have a
+ * refcount block. */
 static int find_run(struct qcow2 *q, uint64_t want, uint64_t *first, struct pl_err *e)
     PL_NEEDS(&q->lock)
 {
+    const uint64_t end = (uint64_t)q->refcount_table_size * q->refcounts_per_block;
     struct qcow2_shadow *s = q->shadow;
-    uint64_t run = 0;
+    struct qcow2_counts c;
+    uint64_t run = 0, at;
 
-    for (uint64_t cluster = s->next;;) {
-        struct qcow2_counts c;
-        const uint8_t *now, *old;
+    for (uint64_t cluster = s->next; cluster < end; cluster += c.count) {
+        const uint8_t *old;
 
-        if (qcow2_counts(q, cluster, &c, e) < 0)
+        if (qcow2_counts(q, cluster, &c, e) < 0 ||
+            (c.slice && old_counts(q, cluster, &c, &old, e) < 0))
             return -1;
         if (!c.slice)
-            return pl_fail(e, PL_E_NO_SPACE, "no %" PRIu64 " neighbouring clusters are free", want);
-        if (old_counts(q, cluster, &c, &old, e) < 0)
-            return -1;
-        now = old ? s->slice : c.slice;
-        for (uint64_t i = c.first; i < c.first + c.count; i++) {
-            if (qcow2_count_get(now, q->refcount_bits, i) ||
-                (old && qcow2_count_get(old, q->refcount_bits, i)))
-                run = 0;
-            else if (++run == want) {
-                s->next = cluster + (i - c.first) + 1;
-                *first = s->next - want;
-                return 0;
-            }
+            run = 0;
+        else if (ends_here(q, &c, old, want, &run, &at)) {
+            s->next = cluster + at + 1;
+            *first = s->next - want;
+            return 0;
         }
-        cluster += c.count;
     }
+    return pl_fail(e, PL_E_NO_SPACE, "no %" PRIu64 " neighbouring clusters are free", want);
 }
 
 /* Room that nobody has counted yet. */

@@ -1,6 +1,6 @@
-/* A crash at any instant of taking, applying, deleting and renaming internal snapshots, and of what
- * is written between: the file has the state before or the one after, disk and snapshots alike, and
- * at most leaks.  Then every change of the file fails in turn. */
+/* A crash at any instant of taking, applying, deleting and renaming internal snapshots, of amending
+ * options, and of what is written between: the file has the state before or the one after, disk and
+ * snapshots alike, and at most leaks.  Then every change of the file fails in turn. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -207,9 +207,20 @@ static void look_at_cuts(struct run *r, uint64_t from, const struct world *old,
 
 /* One change of snapshots. */
 struct step {
-    enum { CREATE, APPLY, DELETE, RENAME } what;
-    const char *name, *new_name;
+    enum { CREATE, APPLY, DELETE, RENAME, AMEND } what;
+    const char *name, *new_name; /* AMEND: the options */
 };
+
+static int amend(struct rig *rig, const char *text, struct pl_err *e)
+{
+    struct pl_options *options = pl_options_new();
+    int r = pl_options_add(options, text, e);
+
+    if (r == 0)
+        r = pl_qcow2.amend(rig->layer.state, options, NULL, e);
+    pl_options_free(options);
+    return r;
+}
 
 static int take(struct rig *rig, const struct step *s, struct pl_err *e)
 {
@@ -224,6 +235,8 @@ static int take(struct rig *rig, const struct step *s, struct pl_err *e)
         return pl_qcow2.snapshot_apply(state, s->name, &rig->layer.size, e);
     case DELETE:
         return pl_qcow2.snapshot_delete(state, s->name, e);
+    case AMEND:
+        return amend(rig, s->name, e);
     default:
         return pl_qcow2.snapshot_rename(state, s->name, s->new_name, e);
     }
@@ -234,6 +247,8 @@ static void foresee(struct world *w, const struct step *s)
 {
     unsigned i = 0;
 
+    if (s->what == AMEND)
+        return;
     while (i < w->count && strcmp(w->snapshot[i].name, s->name) != 0)
         i++;
     if (s->what == CREATE) {
@@ -335,6 +350,17 @@ static void discard_some(struct run *r)
     must(rig_read(rig, 0, r->now.disk.disk, r->now.disk.size, &e), &e);
 }
 
+static void zero_some(struct run *r)
+{
+    struct rig *rig = &r->base.rig;
+    uint64_t at, len;
+    struct pl_err e;
+
+    run_choose(&r->base, rig->layer.cluster_size, 8, &at, &len);
+    must(rig_zero(rig, at, len, run_below(&r->base, 2), &e), &e);
+    memset(r->now.disk.disk + at, 0, len);
+}
+
 /* What is written keeps the snapshots at every instant. */
 static void work(struct run *r)
 {
@@ -346,6 +372,7 @@ static void work(struct run *r)
     from = pl_flaky_operation_count(rig->st);
     write_some(r, 3);
     discard_some(r);
+    zero_some(r);
     must(rig_flush(rig, &e), &e);
     look_at_cuts(r, from, &r->now, NULL);
 }
@@ -413,9 +440,28 @@ static void begin(struct run *r)
     must(rig_read(rig, 0, r->now.disk.disk, shape->size, &e), &e);
 }
 
+/* Version 2 has counts of one width, no bitmaps and no extended entries; its snapshots have no
+ * clusters of zeros. */
+static void amend_version(struct run *r)
+{
+    static const struct step up = { AMEND, "compat=1.1,lazy_refcounts=on", NULL };
+    static const struct step down = { AMEND, "compat=0.10,refcount_bits=16", NULL };
+
+    if (strstr(r->base.shape->options, "extended_l2") || r->base.shape->bitmaps)
+        return;
+    zero_some(r);
+    zero_some(r);
+    change(r, &down);
+    change(r, &up);
+}
+
 static void crash_shape(void **state)
 {
-    static const struct step early[] = { { CREATE, "empty", NULL } };
+    static const struct step early[] = { { CREATE, "empty", NULL },
+                                         { AMEND, "compat=1.1,refcount_bits=32", NULL },
+                                         { AMEND, "refcount_bits=8", NULL },
+                                         { AMEND, "lazy_refcounts=on", NULL } };
+    const bool version_2 = strstr(((const struct image_case *)*state)->shape->options, "0.10");
     static const struct step late[] = {
         { CREATE, "two", NULL },           { RENAME, "one", "a longer name" },
         { APPLY, "a longer name", NULL },  { CREATE, "three", NULL },
@@ -430,6 +476,8 @@ static void crash_shape(void **state)
     r.base.random = test_number("CRASH_SEED", 1);
     begin(&r);
     change(&r, &early[0]);
+    for (size_t i = 1; i < PL_COUNT(early) && !version_2; i++)
+        change(&r, &early[i]);
     write_some(&r, 12);
     store_bitmap(&r);
     change(&r, &(struct step){ CREATE, "one", NULL });
@@ -443,6 +491,7 @@ static void crash_shape(void **state)
         if (i == 3)
             resize(&r, 2 * c->shape->size);
     }
+    amend_version(&r);
     must(rig_finish(&r.base.rig, &e), &e);
     assert_true(is_world(&r, r.base.rig.st, &r.now));
     free_world(&r.now);

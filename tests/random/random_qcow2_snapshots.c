@@ -157,6 +157,22 @@ static void rename_one(struct random_run *r)
     snprintf(f->name, sizeof f->name, "%s", name);
 }
 
+/* The width of the counts, and a flag, while there are snapshots. */
+static void amend(struct random_run *r)
+{
+    static const char *const texts[] = { "refcount_bits=16", "refcount_bits=32", "refcount_bits=64",
+                                         "lazy_refcounts=on", "lazy_refcounts=off,compat=1.1" };
+    struct pl_options *options;
+    struct pl_err e;
+
+    if (narrow(r) || strstr(r->base.shape->options, "0.10"))
+        return;
+    options = pl_options_new();
+    must(pl_options_add(options, texts[below(r, PL_COUNT(texts))], &e), &e);
+    must(pl_qcow2.amend(r->base.rig.layer.state, options, NULL, &e), &e);
+    pl_options_free(options);
+}
+
 /* The same by the other program. */
 static void let_qemu(struct random_run *r)
 {
@@ -228,8 +244,8 @@ static void compare_state(struct random_run *r)
 
 static void change_states(struct random_run *r)
 {
-    static void (*const steps[])(struct random_run *) = { create,     create, create,    apply,
-                                                          delete_one, apply,  rename_one };
+    static void (*const steps[])(struct random_run *) = { create,     create, create,     apply,
+                                                          delete_one, apply,  rename_one, amend };
 
     for (unsigned round = 0; round < ROUNDS; round++) {
         for (uint64_t writes = below(r, 6); writes; writes--)
