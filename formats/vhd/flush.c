@@ -5,10 +5,11 @@
 #include "core/base/bytes.h"
 #include "formats/vhd/change.h"
 
-/* The file grows by so many blocks, up to so many bytes, so that not each block needs a footer and
- * a sync. */
+/* The file grows by so many blocks, so many bytes at most, and so many where blocks are tiny, so
+ * that not each block needs a footer and a sync. */
 #define BLOCKS_AHEAD 8
 #define BYTES_AHEAD (32 * PL_MIB)
+#define BYTES_AHEAD_MIN PL_MIB
 
 #define ENTRIES_PER_SECTOR (VHD_SECTOR / 4)
 
@@ -40,7 +41,8 @@ int vhd_write_footers(struct vhd *v, struct pl_err *e)
 int vhd_make_room(struct vhd *v, uint64_t end, struct pl_err *e)
 {
     const uint64_t step = vhd_block_place(v, end) + vhd_block_bytes(v) - end;
-    uint64_t to = end + step * PL_MIN(BLOCKS_AHEAD - 1, BYTES_AHEAD / step);
+    const uint64_t blocks = PL_MIN(BLOCKS_AHEAD - 1, BYTES_AHEAD / step);
+    uint64_t to = end + step * PL_MAX(blocks, BYTES_AHEAD_MIN / step);
 
     if (end <= v->footer_at)
         return 0;
@@ -58,6 +60,7 @@ int vhd_make_room(struct vhd *v, uint64_t end, struct pl_err *e)
 
 int vhd_trim(struct vhd *v, struct pl_err *e)
 {
+    v->ahead_at = v->ahead_end = 0;
     if (v->footer_at == v->end)
         return 0;
     if (vhd_write_footer(v, v->end, e) < 0 || vhd_sync(v, e) < 0)

@@ -70,11 +70,13 @@ struct vhd {
     uint32_t *bat;                  /* host order; header.max_table_entries of them */
     uint8_t *bat_dirty;             /* one byte for each sector of the BAT; null: read-only */
     struct pl_table_cache *bitmaps; /* slices of one sector */
-    uint64_t end;        /* no block and nothing else lies at or behind this byte offset */
-    uint64_t zero_from;  /* from here to the footer the file holds zeros */
-    uint8_t *new_bitmap; /* the bitmap of a new block; there once begun */
-    uint32_t *free;      /* sectors at which there is room for a block, ready for use ... */
-    uint32_t *pending;   /* ... and those that become free at the next write-back */
+    uint64_t end;                 /* no block and nothing else lies at or behind this byte offset */
+    uint64_t zero_from;           /* from here to the footer the file holds zeros */
+    uint64_t ahead_at, ahead_end; /* where new blocks would be from the first to the second byte
+                                     offset there are bitmaps; equal: nowhere */
+    uint8_t *new_bitmap;          /* the bitmap of a new block; there once begun */
+    uint32_t *free;    /* sectors at which there is room for a block, ready for use ... */
+    uint32_t *pending; /* ... and those that become free at the next write-back */
     size_t free_count, pending_count;
     size_t free_room, pending_room;
     bool begun;  /* the tables were found good enough to be changed */

@@ -4,12 +4,19 @@
  * are zeros and its sectors in place from the start.  So only sectors with a clear bit are fresh
  * room, which link shows by their bits. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "core/base/scope.h"
 #include "formats/vhd/change.h"
 
 /* With so many blocks that wait to become free the file does not grow for new ones. */
 #define PENDING_MAX 16
+
+/* Blocks of that size at most are tiny: their bitmaps are written so many bytes of the file at a
+ * time. */
+#define AHEAD_BLOCK_MAX (16 * PL_KIB)
+#define AHEAD_BYTES (128 * PL_KIB)
 
 #define SLICE VHD_SECTOR
 #define SLICE_SECTORS (8 * SLICE)
@@ -58,6 +65,42 @@ static int find_room(struct vhd *v, uint64_t *off, uint64_t *dirty_to, struct pl
     return 0;
 }
 
+/* How many blocks from that at `off` on, the last one before v->end, get their bitmaps at once. */
+static uint64_t blocks_ahead(const struct vhd *v, uint64_t off, uint64_t stride)
+{
+    const uint64_t bytes = vhd_block_bytes(v);
+
+    if (v->block_size > AHEAD_BLOCK_MAX || off + bytes != v->end || v->end > v->footer_at)
+        return 1;
+    return PL_MIN((v->footer_at - v->end) / stride + 1, AHEAD_BYTES / stride);
+}
+
+/* The bitmap of a new block; those of the tiny blocks that will be next are written with it, and
+ * zeros between them. */
+static int write_new_bitmap(struct vhd *v, uint64_t off, struct pl_err *e) PL_NEEDS(&v->lock)
+{
+    const uint64_t next = vhd_block_place(v, off + vhd_block_bytes(v));
+    const uint64_t stride = next - off, count = blocks_ahead(v, off, stride);
+    PL_FREE uint8_t *bytes = NULL;
+
+    if (off == v->ahead_at && off < v->ahead_end) {
+        v->ahead_at = next;
+        return 0;
+    }
+    if (count == 1)
+        return pl_storage_write(v->file, off, v->new_bitmap, v->bitmap_size, e);
+    bytes = calloc(count, stride);
+    if (!bytes)
+        return pl_fail(e, PL_E_NOMEM, "no memory for sector bitmaps");
+    for (uint64_t i = 0; i < count; i++)
+        memcpy(bytes + i * stride, v->new_bitmap, v->bitmap_size);
+    if (pl_storage_write(v->file, off, bytes, (count - 1) * stride + v->bitmap_size, e) < 0)
+        return -1;
+    v->ahead_at = next;
+    v->ahead_end = off + count * stride;
+    return 0;
+}
+
 int vhd_make_block(struct vhd *v, uint64_t index, struct pl_err *e)
 {
     uint64_t off, data, dirty_to;
@@ -69,7 +112,7 @@ int vhd_make_block(struct vhd *v, uint64_t index, struct pl_err *e)
     if (!v->has_parent && dirty_to > data && pl_storage_zero(v->file, data, dirty_to - data, e) < 0)
         return -1;
     pl_table_cache_drop(v->bitmaps, off, v->bitmap_size);
-    if (pl_storage_write(v->file, off, v->new_bitmap, v->bitmap_size, e) < 0)
+    if (write_new_bitmap(v, off, e) < 0)
         return pl_within(e, "sector bitmap");
     /* The rest of the block comes next, as a rule. */
     pl_table_cache_insert(v->bitmaps, off, v->new_bitmap, pl_table_cache_epoch(v->bitmaps));
