@@ -85,6 +85,8 @@ extern const struct pl_command pl_cmd_bitmap, pl_cmd_check, pl_cmd_compact, pl_c
     pl_cmd_resize;
 extern const struct pl_command pl_cmd_amend, pl_cmd_bitmap, pl_cmd_check, pl_cmd_compact,
     pl_cmd_compare, pl_cmd_convert, pl_cmd_create, pl_cmd_formats, pl_cmd_info, pl_cmd_map,
+extern const struct pl_command pl_cmd_bench, pl_cmd_check, pl_cmd_compact, pl_cmd_compare,
+    pl_cmd_convert, pl_cmd_create, pl_cmd_dd, pl_cmd_formats, pl_cmd_info, pl_cmd_map,
     pl_cmd_measure, pl_cmd_resize;
 
 #endif

@@ -26,6 +26,11 @@ const struct pl_command *const pl_commands[] = {
     &pl_cmd_commit,
     &pl_cmd_rebase,
     &pl_cmd_bitmap,
+    &pl_cmd_measure,
+    &pl_cmd_resize,
+    &pl_cmd_compact,
+    &pl_cmd_dd,
+    &pl_cmd_bench,
     &pl_cmd_formats,
     NULL,
     // clang-format on

@@ -25,6 +25,7 @@ extern "C" {
 #include "core/engine/convert.h"
 #include "core/engine/compare.h"
 #include "core/engine/compact.h"
+#include "core/engine/bench.h"
 #include "core/engine/commit.h"
 #include "core/engine/rebase.h"
 #include "core/engine/chain_report.h"

@@ -273,6 +273,8 @@ int pl_convert(struct pl_image *const *sources, size_t count, const char *path,
     if (check_request(sources, count, options, e) < 0 ||
         pl_disk_init(&job.source, sources, count, e) < 0)
         return -1;
+    if (options->part)
+        pl_disk_cut(&job.source, options->part->skip, options->part->len);
     status = pl_convert_open_target(&target, &job.source, path, options, e);
     if (status == 0) {
         status = convert_into(&job, &target, out, e);

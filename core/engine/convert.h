@@ -6,6 +6,12 @@
 #include "core/base/report.h"
 #include "core/graph/image.h"
 
+/* A part of a disk, as far as the disk goes. */
+struct pl_part {
+    uint64_t skip; /* bytes in front of it */
+    uint64_t len;
+};
+
 struct pl_convert_options {
     const char *format;               /* of the new image; null: raw */
     const struct pl_options *options; /* -o for creating it, and compression_level; may be null */
@@ -30,8 +36,9 @@ struct pl_convert_options {
                     they are get unpacked only then */
     const char *checksum; /* digest of the guest's bytes: an algorithm's name; null: none */
     bool reproducible;
-    unsigned workers;    /* threads; 0: one a processor */
-    uint64_t rate_limit; /* bytes a second; 0: none */
+    unsigned workers;           /* threads; 0: one a processor */
+    uint64_t rate_limit;        /* bytes a second; 0: none */
+    const struct pl_part *part; /* of the sources that is copied; null: all */
     const char *const *allowed_dirs;
     const struct pl_report *report;
 };

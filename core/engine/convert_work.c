@@ -191,12 +191,14 @@ static int take_bytes(struct pl_convert_unit *unit, uint64_t from, uint64_t to, 
 static bool is_whole_unit(const struct pl_convert_unit *unit, const struct pl_extent *x,
                           uint64_t at, uint64_t image_at)
 {
+    const struct pl_disk *source = &unit->job->source;
     const struct pl_layer *target = &unit->job->target->layer;
     const uint64_t most =
         target->packed_only ? unit->job->packed_room - target->packed_head : target->unit_len - 1;
 
     return x->state == PL_PACKED && x->unit_len == target->unit_len && x->unit_at == image_at &&
-           at % x->unit_len == 0 && x->len == PL_MIN(x->unit_len, unit->job->source.size - at) &&
+           at % x->unit_len == 0 && x->len == PL_MIN(x->unit_len, source->size - at) &&
+           (x->len == x->unit_len || !source->cut) && /* or it has more than is wanted */
            x->packed_len <= most;
 }
 

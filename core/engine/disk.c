@@ -35,20 +35,31 @@ int pl_disk_init(struct pl_disk *disk, struct pl_image *const *images, size_t co
     return 0;
 }
 
+void pl_disk_cut(struct pl_disk *disk, uint64_t skip, uint64_t limit)
+{
+    disk->skip = PL_MIN(skip, disk->size);
+    disk->size -= disk->skip;
+    disk->cut = limit < disk->size;
+    disk->size = PL_MIN(limit, disk->size);
+}
+
 void pl_disk_free(struct pl_disk *disk)
 {
     free(disk->start);
     disk->start = NULL;
 }
 
-/* The image that holds `at`, which is inside the disk; images without a byte are passed over. */
-static size_t image_index(const struct pl_disk *disk, uint64_t at)
+/* The image that holds `at`, which is inside the disk, and the address in it; images without a byte
+ * are passed over. */
+static struct pl_image *image_at(const struct pl_disk *disk, uint64_t at, uint64_t *inside)
 {
     size_t i = disk->count - 1;
 
+    at += disk->skip;
     while (i > 0 && disk->start[i] > at)
         i--;
-    return i;
+    *inside = at - disk->start[i];
+    return disk->images[i];
 }
 
 /* Cuts data at the first border between a hole of its file and bytes; a hole reads as zeros. */
@@ -70,13 +81,11 @@ static int look_through(struct pl_extent *x, struct pl_err *e)
 }
 
 int pl_disk_locate(const struct pl_disk *disk, uint64_t at, uint64_t len,
-                   struct pl_located *located, uint64_t *image_at, struct pl_err *e)
+                   struct pl_located *located, uint64_t *inside, struct pl_err *e)
 {
-    const size_t i = image_index(disk, at);
-    struct pl_image *img = disk->images[i];
+    struct pl_image *img = image_at(disk, at, inside);
 
-    *image_at = at - disk->start[i];
-    if (pl_locate(img, *image_at, PL_MIN(len, pl_size(img) - *image_at), located, e) < 0)
+    if (pl_locate(img, *inside, PL_MIN(len, pl_size(img) - *inside), located, e) < 0)
         return -1;
     return disk->has_holes && located->extent.state == PL_DATA ? look_through(&located->extent, e)
                                                                : 0;
@@ -87,11 +96,11 @@ int pl_disk_read(const struct pl_disk *disk, uint64_t at, void *buf, size_t len,
     uint8_t *to = buf;
 
     while (len > 0) {
-        const size_t i = image_index(disk, at);
-        const uint64_t image_at = at - disk->start[i];
-        const size_t piece = PL_MIN(len, pl_size(disk->images[i]) - image_at);
+        uint64_t inside;
+        struct pl_image *img = image_at(disk, at, &inside);
+        const size_t piece = PL_MIN(len, pl_size(img) - inside);
 
-        if (pl_read(disk->images[i], image_at, to, piece, e) < 0)
+        if (pl_read(img, inside, to, piece, e) < 0)
             return -1;
         at += piece;
         to += piece;
@@ -104,10 +113,10 @@ int pl_disk_zero_run(const struct pl_disk *disk, uint64_t at, uint64_t len, uint
                      struct pl_err *e)
 {
     struct pl_located located;
-    uint64_t image_at, ask = PL_MIN(len, FIRST_LOOK);
+    uint64_t inside, ask = PL_MIN(len, FIRST_LOOK);
 
     for (*run = 0; *run < len; *run += located.extent.len, ask = len - *run) {
-        if (pl_disk_locate(disk, at + *run, ask, &located, &image_at, e) < 0)
+        if (pl_disk_locate(disk, at + *run, ask, &located, &inside, e) < 0)
             return -1;
         if (located.extent.state != PL_ZERO)
             break;

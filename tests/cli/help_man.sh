@@ -3,6 +3,8 @@
 
 commands=$("$PLATTER" dump-options tsv | cut -f 1 | uniq)
 it "there are ten commands and more" test "$(wc -w <<<"$commands")" -ge 10
+pages=("$SRCDIR"/docs/man/platter-*.1)
+it "there is a command for each manual page" is ${#pages[@]} "$(wc -w <<<"$commands")"
 
 for command in $commands; do
     page=$SRCDIR/docs/man/platter-$command.1
