@@ -47,17 +47,21 @@ static void add_text(json_t *object, const char *key, const char *text)
         json_object_set_new(object, key, output_json_text(text));
 }
 
-static json_t *words_json(const char *text)
+/* Words with blanks between them, as a list. */
+static void add_words(json_t *object, const char *key, const char *text)
 {
-    json_t *words = json_array();
+    json_t *words;
 
+    if (!text)
+        return;
+    words = json_array();
     for (const char *at = text; *at; at += strspn(at, " ")) {
         const size_t len = strcspn(at, " ");
 
         json_array_append_new(words, json_stringn(at, len));
         at += len;
     }
-    return words;
+    json_object_set_new(object, key, words);
 }
 
 static json_t *error_json(const struct pl_err *why)
@@ -113,11 +117,10 @@ static json_t *layer_json(const struct pl_chain_layer *layer)
     json_object_set_new(object, "format", json_string(layer->format));
     json_object_set_new(object, "virtual-size", output_json_number(layer->size));
     json_object_set_new(object, "actual-size", output_json_number(layer->disk_usage));
-    if (layer->identity)
-        json_object_set_new(object, "identity", words_json(layer->identity));
+    add_words(object, "identity", layer->identity);
     add_text(object, "backing-filename", layer->parent_name);
     add_text(object, "backing-filename-format", layer->parent_format);
-    add_text(object, "parent-identity", layer->parent_identity);
+    add_words(object, "parent-identity", layer->parent_identity);
     add_text(object, "parent-revision", layer->parent_revision);
     json_object_set_new(object, "link", json_string(chain_link_name(layer->link)));
     if (layer->link == PL_LINK_SOUND || layer->link == PL_LINK_CHANGED)

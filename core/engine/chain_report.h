@@ -24,7 +24,7 @@ struct pl_chain_layer {
     uint64_t disk_usage; /* bytes that the host keeps for it */
     char *identity; /* what children know it by: words with blanks between them; null: nothing */
     char *parent_name, *parent_format; /* as the file says them; null: it does not */
-    char *parent_identity;             /* the word that its parent must have; null: any parent */
+    char *parent_identity;             /* words, one of which its parent must have; null: any */
     char *parent_revision;             /* the word that an unchanged parent has; null: not known */
     enum pl_link link;                 /* to the parent */
     bool by_identity;                  /* SOUND, CHANGED: not where the name leads, if any */

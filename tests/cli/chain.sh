@@ -75,7 +75,8 @@ sound() { # FORMAT
         ."actual-size" > 0 and (has("mend") or has("error") or has("candidates") | not))'
     has_identity "$1" || { json 'all(.chain[]; has("identity") | not)'; return; }
     json '. as $all | all(range(3); . as $i |
-        $all.chain[$i]."parent-identity" as $word | $all.chain[$i + 1].identity | index($word) != null)'
+        any($all.chain[$i]."parent-identity"[]; . as $word |
+            $all.chain[$i + 1].identity | index($word) != null))'
     shows "$(jq -r '.chain[3].identity | join(" ")' j)"
 }
 moved() { # FORMAT
