@@ -66,27 +66,19 @@ const struct pl_command *pl_command_find(const char *name);
 extern const struct pl_command pl_cmd_info;
 extern const struct pl_command pl_cmd_create;
 extern const struct pl_command pl_cmd_convert;
+extern const struct pl_command pl_cmd_dd;
 extern const struct pl_command pl_cmd_map;
 extern const struct pl_command pl_cmd_compare;
 extern const struct pl_command pl_cmd_check;
 extern const struct pl_command pl_cmd_chain;
+extern const struct pl_command pl_cmd_commit;
+extern const struct pl_command pl_cmd_rebase;
 extern const struct pl_command pl_cmd_measure;
 extern const struct pl_command pl_cmd_resize;
 extern const struct pl_command pl_cmd_compact;
-extern const struct pl_command pl_cmd_commit;
-extern const struct pl_command pl_cmd_rebase;
+extern const struct pl_command pl_cmd_amend;
 extern const struct pl_command pl_cmd_bitmap;
+extern const struct pl_command pl_cmd_bench;
 extern const struct pl_command pl_cmd_formats;
-extern const struct pl_command pl_cmd_check, pl_cmd_commit, pl_cmd_compact, pl_cmd_compare,
-    pl_cmd_convert, pl_cmd_create, pl_cmd_formats, pl_cmd_info, pl_cmd_map, pl_cmd_measure,
-    pl_cmd_rebase, pl_cmd_resize;
-extern const struct pl_command pl_cmd_bitmap, pl_cmd_check, pl_cmd_compact, pl_cmd_compare,
-    pl_cmd_convert, pl_cmd_create, pl_cmd_formats, pl_cmd_info, pl_cmd_map, pl_cmd_measure,
-    pl_cmd_resize;
-extern const struct pl_command pl_cmd_amend, pl_cmd_bitmap, pl_cmd_check, pl_cmd_compact,
-    pl_cmd_compare, pl_cmd_convert, pl_cmd_create, pl_cmd_formats, pl_cmd_info, pl_cmd_map,
-extern const struct pl_command pl_cmd_bench, pl_cmd_check, pl_cmd_compact, pl_cmd_compare,
-    pl_cmd_convert, pl_cmd_create, pl_cmd_dd, pl_cmd_formats, pl_cmd_info, pl_cmd_map,
-    pl_cmd_measure, pl_cmd_resize;
 
 #endif
