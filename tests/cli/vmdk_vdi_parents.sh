@@ -143,7 +143,7 @@ of_other_formats() {
     cd ..
     begin vdi block_size=64k
     must "$PLATTER" convert -f raw -O qcow2 ../2.raw p.qcow2
-    refuses 'only a VDI image.*hint:' "$PLATTER" rebase -F qcow2 -b p.qcow2 3.vdi
+    refuses 'must be a vdi image, not qcow2.*hint:' "$PLATTER" rebase -F qcow2 -b p.qcow2 3.vdi
     refuses 'not known.*hint:' "$PLATTER" rebase -u -F vdi -b gone.vdi 3.vdi
     same_disk vdi 3 3
     cd ..
