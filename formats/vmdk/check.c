@@ -4,7 +4,7 @@
 
 #include "core/base/checked.h"
 #include "core/base/scope.h"
-#include "formats/vmdk/vmdk.h"
+#include "formats/vmdk/rewrite.h"
 
 /* Overlaps that are listed by name. */
 #define TOLD_MAX 20u
@@ -82,11 +82,33 @@ static int check_overlaps(const struct vmdk *v, const struct pl_report *report,
     return 0;
 }
 
+/* A text that readers find who follow the header, but QEMU does not. */
+static int check_descriptor(struct vmdk *v, enum pl_repair repair, const struct pl_report *report,
+                            struct pl_check_result *result, struct pl_err *e)
+{
+    bool away;
+
+    if (vmdk_is_away(v, &away, e) < 0)
+        return -1;
+    if (!away)
+        return 0;
+    pl_warn(report, "%s the descriptor is behind its usual place, where a crash left an older one",
+            repair == PL_REPAIR_NONE ? "Leaked" : "Repairing");
+    if (repair == PL_REPAIR_NONE) {
+        result->leaks++;
+        return 0;
+    }
+    result->leaks_fixed++;
+    return vmdk_bring_home(v, e);
+}
+
 int vmdk_check(void *state, enum pl_repair repair, const struct pl_report *report,
                struct pl_check_result *result, struct pl_err *e)
 {
-    const struct vmdk *v = state;
+    struct vmdk *v = state;
 
+    if (check_descriptor(v, repair, report, result, e) < 0)
+        return pl_within(e, "descriptor");
     for (size_t i = 0; i < v->count; i++) {
         const struct vmdk_part *part = &v->parts[i];
         const struct vmdk_extent *x = &part->extent;

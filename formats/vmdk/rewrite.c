@@ -7,7 +7,7 @@
  * (QEMU) that look nowhere else.  There is a sync between any two of these steps.
  *
  * A crash in between leaves a header that names a place behind the usual one.  Readers that follow
- * the header read the new text; the next opening for writing finishes the move. */
+ * the header read the new text; the next opening for writing, or a repair, finishes the move. */
 #include "formats/vmdk/rewrite.h"
 
 #include <inttypes.h>
@@ -60,24 +60,24 @@ static void take_over(struct vmdk *v, struct vmdk_descriptor *changed, bool *don
 
 /* ---- back to the usual place ---- */
 
-static bool is_away(const struct vmdk *v)
+static bool is_behind_home(const struct vmdk *v)
 {
     return v->count == 1 && v->text_room && v->text_off > HOME &&
            v->parts->extent.file == v->file && v->parts->extent.ops &&
            v->parts->extent.ops->place_descriptor;
 }
 
-/* Whether another text is where the descriptor usually is, and room for this one. */
-static int may_go_home(const struct vmdk *v, bool *may, struct pl_err *e)
+/* There is another text where the descriptor usually is, and room for this one. */
+int vmdk_is_away(const struct vmdk *v, bool *away, struct pl_err *e)
 {
     uint8_t head[VMDK_SECTOR];
 
-    *may = sectors_of(&v->descriptor) <= v->text_off - HOME;
-    if (!*may)
+    *away = is_behind_home(v) && sectors_of(&v->descriptor) <= v->text_off - HOME;
+    if (!*away)
         return 0;
     if (pl_storage_read(v->file, HOME, head, sizeof head, e) < 0)
         return -1;
-    *may = vmdk_descriptor_probe(head, sizeof head);
+    *away = vmdk_descriptor_probe(head, sizeof head);
     return 0;
 }
 
@@ -93,13 +93,11 @@ static int go_home(struct vmdk *v, struct pl_err *e)
 
 int vmdk_bring_home(struct vmdk *v, struct pl_err *e)
 {
-    bool may;
+    bool away;
 
-    if (!is_away(v))
-        return 0;
-    if (may_go_home(v, &may, e) < 0)
+    if (vmdk_is_away(v, &away, e) < 0)
         return -1;
-    return may ? go_home(v, e) : 0;
+    return away ? go_home(v, e) : 0;
 }
 
 /* ---- the change ---- */

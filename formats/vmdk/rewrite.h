@@ -12,6 +12,9 @@
 int vmdk_rewrite(struct vmdk *v, struct vmdk_descriptor *changed, bool *done, struct pl_err *e)
     PL_CHECK;
 
+/* Whether a crash left the descriptor away from its place. */
+int vmdk_is_away(const struct vmdk *v, bool *away, struct pl_err *e) PL_CHECK;
+
 /* Moves an embedded descriptor that a crash left away from its place back there.  Does nothing for
  * any other. */
 int vmdk_bring_home(struct vmdk *v, struct pl_err *e) PL_CHECK;

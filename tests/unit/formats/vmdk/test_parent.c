@@ -371,6 +371,49 @@ static void every_crash_leaves_one_of_the_texts(void **state)
     }
 }
 
+/* Of a crash when the header names the new text and nothing was copied yet. */
+static void a_repair_brings_the_text_home(void **state)
+{
+    const struct pl_open_args reads = { .check_only = true },
+                              repairs = { .check_only = true, .writable = true };
+    PL_FREE uint8_t *bytes = NULL;
+    struct pl_check_result result = { 0 };
+    struct vmdk_rig rig, left = { 0 };
+    struct pl_storage *st = NULL;
+    uint64_t op = 0;
+    size_t len;
+
+    (void)state;
+    embed(&rig, 900);
+    OK(set_parent(&rig, &long_parent, &e));
+    do {
+        pl_storage_close(st, NULL);
+        free(bytes);
+        pl_flaky_cut(rig.file[0].st, op++, 1, &bytes, &len);
+        OK(pl_memory_storage(bytes, len, MEMORY_LIMIT, &st, &e));
+        assert_true(op <= pl_flaky_operation_count(rig.file[0].st));
+    } while (place_of(st) == DESCRIPTOR_AT);
+    vmdk_rig_put(&left, "disk.vmdk", st);
+    OK(vmdk_rig_open(&left, reads, &e));
+    OK(pl_vmdk.check(left.layer.state, PL_REPAIR_NONE, NULL, &result, &e));
+    assert_int_equal(result.leaks, 1);
+    assert_int_equal(result.corruptions + result.check_errors, 0);
+    vmdk_rig_close(&left);
+    assert_true(place_of(st) != DESCRIPTOR_AT);
+    for (unsigned turn = 0; turn < 2; turn++) { /* the second one finds nothing */
+        result = (struct pl_check_result){ 0 };
+        OK(vmdk_rig_open(&left, repairs, &e));
+        OK(pl_vmdk.check(left.layer.state, PL_REPAIR_LEAKS, NULL, &result, &e));
+        assert_int_equal(result.leaks_fixed, turn ? 0 : 1);
+        assert_int_equal(result.leaks + result.corruptions + result.check_errors, 0);
+        assert_string_equal(left.layer.parent_name, long_parent.name);
+        assert_int_equal(place_of(st), DESCRIPTOR_AT);
+        vmdk_rig_close(&left);
+    }
+    vmdk_rig_end(&left);
+    vmdk_rig_end(&rig);
+}
+
 static void every_failure_leaves_one_of_the_texts(void **state)
 {
     bool failed = true;
@@ -554,6 +597,7 @@ int main(void)
         cmocka_unit_test(an_embedded_text_comes_back_to_its_place),
         cmocka_unit_test(without_room_for_two_texts_nothing_changes),
         cmocka_unit_test(every_crash_leaves_one_of_the_texts),
+        cmocka_unit_test(a_repair_brings_the_text_home),
         cmocka_unit_test(every_failure_leaves_one_of_the_texts),
         cmocka_unit_test(a_descriptor_file_is_replaced_behind_the_data),
         cmocka_unit_test(data_come_before_the_parent),
