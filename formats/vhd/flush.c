@@ -164,19 +164,55 @@ int vhd_drop_block(struct vhd *v, uint64_t index, struct pl_err *e)
     return 0;
 }
 
+/* Whether something that is no block has bytes of [from, to). */
+static bool is_owned(const struct vhd *v, uint64_t from, uint64_t to)
+{
+    for (unsigned i = 0; i < v->own_count; i++)
+        if (from < v->own[i].off + v->own[i].len && v->own[i].off < to)
+            return true;
+    return false;
+}
+
+/* Tells the host of room that became free: of neighbours together, with what is between them and
+ * too short for a block, so that it gives back their pages. */
+static void discard_pending(const struct vhd *v) PL_NEEDS(&v->lock)
+{
+    const uint64_t bytes = vhd_block_bytes(v);
+
+    for (size_t i = 0; i < v->pending_count;) {
+        const uint64_t from = (uint64_t)v->pending[i] * VHD_SECTOR;
+        uint64_t end = from + bytes;
+
+        for (i++; i < v->pending_count; i++) {
+            const uint64_t next = (uint64_t)v->pending[i] * VHD_SECTOR;
+
+            if (next < end || next - end >= v->align || is_owned(v, end, next))
+                break;
+            end = next + bytes;
+        }
+        /* the host may refuse it: the room is free in the image anyway */
+        if (pl_storage_discard(v->file, from, end - from, NULL) < 0)
+            continue;
+    }
+}
+
+static int by_sector(const void *a, const void *b)
+{
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
 /* Step 4.  A block that cannot be put on the list is leaked. */
 static void free_pending(struct vhd *v) PL_NEEDS(&v->lock)
 {
-    for (; v->pending_count; v->pending_count--) {
-        const uint32_t sector = v->pending[v->pending_count - 1];
-        const uint64_t off = (uint64_t)sector * VHD_SECTOR;
-
-        if (vhd_add_free(v, sector, NULL) < 0)
+    if (v->pending_count == 0)
+        return;
+    qsort(v->pending, v->pending_count, sizeof *v->pending, by_sector);
+    discard_pending(v);
+    for (; v->pending_count; v->pending_count--)
+        if (vhd_add_free(v, v->pending[v->pending_count - 1], NULL) < 0)
             continue;
-        /* the host may refuse it: the room is free in the image anyway */
-        if (pl_storage_discard(v->file, off, vhd_block_bytes(v), NULL) < 0)
-            continue;
-    }
 }
 
 int vhd_settle(struct vhd *v, struct pl_err *e)

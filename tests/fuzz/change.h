@@ -9,7 +9,7 @@
 
 #define CHANGE_WRITE_MAX (256 * PL_KIB)
 
-/* Besides writing, zeroing, discarding, forgetting, flushing and losing the parent. */
+/* Besides writing, zeroing, discarding, forgetting, flushing and changing the parent. */
 enum { CHANGE_RESIZE = 1, CHANGE_COMPACT = 2 };
 
 struct change_how {
@@ -85,16 +85,17 @@ static inline void change_resize(const struct pl_driver *driver, struct pl_layer
         layer->size = size;
 }
 
-/* Flushes, or makes the image one without a parent. */
-static inline void change_settle(const struct pl_driver *driver, const struct pl_layer *layer,
-                                 bool parent)
+/* Gives the image another parent, or none. */
+static inline void change_parent(const struct pl_driver *driver, const struct pl_layer *layer,
+                                 bool other)
 {
-    const struct pl_parent_ref none = { 0 };
+    static const struct pl_parent_ref none = { 0 }, ref = {
+        .name = "some/other",
+        .identity = "cid:01234567 uuid:83ed0ec3-24c8-49a6-a959-5e4bf1288bfb time:7"
+    };
 
-    if (parent && driver->set_parent)
-        (void)!driver->set_parent(layer->state, &none, NULL);
-    else
-        (void)!driver->flush(layer->state, NULL);
+    if (driver->set_parent)
+        (void)!driver->set_parent(layer->state, other ? &ref : &none, NULL);
 }
 
 static inline void change_step(const struct pl_driver *driver, struct pl_layer *layer,
@@ -116,7 +117,9 @@ static inline void change_step(const struct pl_driver *driver, struct pl_layer *
     else if (kind == 2 && kinds & CHANGE_RESIZE)
         change_resize(driver, layer, random >> 8);
     else if (kind == 3)
-        change_settle(driver, layer, random & 8);
+        (void)!driver->flush(layer->state, NULL);
+    else if (kind == 5 && random & 8)
+        change_parent(driver, layer, random & 128);
     else if (kind == 4 && kinds & CHANGE_COMPACT)
         (void)!driver->compact(layer->state, NULL, &freed, NULL);
     else

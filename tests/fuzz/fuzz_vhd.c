@@ -47,7 +47,7 @@ static void read_all(struct pl_storage *file)
     exercise_close(&pl_vhd, &layer);
 }
 
-/* Writes and zeroes here and there; what was written is read back. */
+/* Writes, zeroes and forgets here and there; what was written is read back. */
 static void change(const struct pl_layer *layer)
 {
     static uint8_t bytes[512];
@@ -63,6 +63,8 @@ static void change(const struct pl_layer *layer)
                 return;
             continue;
         }
+        if (i % 4 == 2 && pl_vhd.forget(layer->state, at, 512, NULL) < 0)
+            return;
         if (pl_vhd.allocate(layer->state, at, 512, &place, NULL) < 0 ||
             pl_storage_write(place.st, place.off, bytes, (size_t)place.len, NULL) < 0 ||
             (place.fresh && pl_vhd.link(layer->state, &place, NULL) < 0))
@@ -81,6 +83,8 @@ static void write_to(struct pl_storage *file)
 
     if (exercise_open(&pl_vhd, args, &layer) < 0)
         return;
+    change(&layer);
+    change_parent(&pl_vhd, &layer, layer.size / 512 % 2);
     change(&layer);
     if (pl_vhd.flush(layer.state, NULL) == 0 &&
         pl_vhd.compact(layer.state, NULL, &freed, NULL) == 0 &&
