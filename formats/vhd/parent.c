@@ -141,6 +141,41 @@ static int find_at_front(struct vhd *v, uint64_t len, uint64_t limit, uint64_t *
     return 0;
 }
 
+/* Whether the file has zeros there, or a header that counts no more. */
+static int is_good_for_header(struct vhd *v, uint64_t at, bool *good, struct pl_err *e)
+{
+    uint8_t bytes[VHD_HEADER_BYTES];
+
+    if (pl_storage_read_padded(v->file, at, bytes, sizeof bytes, e) < 0)
+        return -1;
+    *good = pl_is_zero(bytes, sizeof bytes) || memcmp(bytes, VHD_HEADER_COOKIE, 8) == 0;
+    return 0;
+}
+
+/* The usual place of the header, or where it was before, if they lie in front of `limit` and not on
+ * the names; *at stays where neither is good. */
+static int find_for_header(struct vhd *v, uint64_t before, uint64_t limit,
+                           const struct vhd_piece *names, uint64_t *at, struct pl_err *e)
+{
+    const uint64_t places[] = { VHD_HEADER_AT, before };
+
+    for (unsigned i = 0; i < PL_COUNT(places); i++) {
+        const uint64_t place = places[i];
+        bool good = false;
+
+        if (!pl_inside(place, VHD_HEADER_BYTES, limit) || !is_free(v, place, VHD_HEADER_BYTES) ||
+            (place < names->end && names->off < place + VHD_HEADER_BYTES))
+            continue;
+        if (is_good_for_header(v, place, &good, e) < 0)
+            return -1;
+        if (good) {
+            *at = place;
+            return 0;
+        }
+    }
+    return 0;
+}
+
 /* ---- the change ---- */
 
 /* Notes where header and names are. */
@@ -195,23 +230,25 @@ static int wipe(struct vhd *v, const struct vhd_own *old, unsigned count, struct
     return 0;
 }
 
-/* The second change over, from `tail` to the front. */
-static int move_to_front(struct vhd *v, const struct change *c, uint64_t tail, struct pl_err *e)
-    PL_NEEDS(&v->lock)
+/* The second change over, from `tail` to the front; the header was at `before`. */
+static int move_to_front(struct vhd *v, const struct change *c, uint64_t tail, uint64_t before,
+                         struct pl_err *e) PL_NEEDS(&v->lock)
 {
     const uint64_t bytes = vhd_names_bytes(c->names), limit = PL_MIN(first_block(v), tail);
-    uint64_t header_at = v->own[VHD_OWN_HEADER].off, names_at = tail;
+    uint64_t header_at = v->own[VHD_OWN_HEADER].off;
+    struct vhd_piece names = { .off = tail };
 
-    if (bytes && find_at_front(v, bytes, limit, &names_at, e) < 0)
+    if (bytes && find_at_front(v, bytes, limit, &names.off, e) < 0)
         return -1;
-    if (is_free(v, VHD_HEADER_AT, VHD_HEADER_BYTES))
-        header_at = VHD_HEADER_AT;
-    return change_over(v, c, header_at, names_at, e);
+    names.end = names.off + bytes;
+    if (find_for_header(v, before, limit, &names, &header_at, e) < 0)
+        return -1;
+    return change_over(v, c, header_at, names.off, e);
 }
 
 static int change_parent(struct vhd *v, const struct change *c, struct pl_err *e) PL_NEEDS(&v->lock)
 {
-    const uint64_t tail = v->end;
+    const uint64_t tail = v->end, before = v->footer.data_offset;
     const uint64_t bytes = vhd_names_bytes(c->names) + VHD_HEADER_BYTES;
     const unsigned old_count = v->own_count - VHD_OWN_BAT - 1;
     struct vhd_own old[VHD_LOCATORS];
@@ -226,7 +263,7 @@ static int change_parent(struct vhd *v, const struct change *c, struct pl_err *e
     memset(v->new_bitmap, v->has_parent ? 0 : 0xff, v->bitmap_size);
     if (wipe(v, old, old_count, e) < 0)
         return -1;
-    return move_to_front(v, c, tail, e);
+    return move_to_front(v, c, tail, before, e);
 }
 
 /* What is not in the blocks was the parent's, or is going to be. */

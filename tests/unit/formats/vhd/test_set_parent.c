@@ -282,6 +282,32 @@ static void what_others_keep_at_the_front_stays(void **state)
     end(&rig);
 }
 
+/* A header elsewhere, and bytes of somebody else where it usually is. */
+static void a_header_in_another_place_stays_there(void **state)
+{
+    struct rig rig = rig_of(new_vhd("block_size=4k", SIZE, NULL));
+    const uint64_t at = BAT_AT + 1024, behind = at + VHD_HEADER_BYTES;
+    uint8_t header[VHD_HEADER_BYTES], footer[VHD_FOOTER_BYTES], byte;
+
+    (void)state;
+    OK(pl_storage_read(rig.st, HEADER_AT, header, sizeof header, &e));
+    OK(pl_storage_read(rig.st, 0, footer, sizeof footer, &e));
+    OK(pl_storage_write(rig.st, at, header, sizeof header, &e));
+    OK(pl_storage_write(rig.st, behind, footer, sizeof footer, &e));
+    poke_footer(rig.st, 16, 8, at);
+    memset(header, 0xee, sizeof header);
+    OK(pl_storage_write(rig.st, HEADER_AT, header, sizeof header, &e));
+    OK(rig_open(&rig, &e));
+    set_parent(&rig, &other);
+    reopen(&rig);
+    assert_string_equal(rig.layer.parent_name, "sub/other.vhd");
+    assert_int_equal(((struct vhd *)rig.layer.state)->footer.data_offset, at);
+    OK(pl_storage_read(rig.st, HEADER_AT + 100, &byte, 1, &e));
+    assert_int_equal(byte, 0xee);
+    check_clean(&rig);
+    end(&rig);
+}
+
 /* A locator whose data are said to lie in a block: the block stays as it is. */
 static void a_name_on_a_block_is_not_wiped(void **state)
 {
@@ -550,6 +576,7 @@ int main(void)
         cmocka_unit_test(a_long_name_finds_room),
         cmocka_unit_test(again_and_again_the_file_does_not_grow),
         cmocka_unit_test(what_others_keep_at_the_front_stays),
+        cmocka_unit_test(a_header_in_another_place_stays_there),
         cmocka_unit_test(a_name_on_a_block_is_not_wiped),
         cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(every_cut_names_the_old_parent_or_the_new_one),
