@@ -92,6 +92,12 @@ extern const struct pl_field vhd_locator_fields[];
 #define VHD_UNUSED UINT32_C(0xffffffff) /* a BAT entry without a block; others are sectors */
 #define VHD_BLOCK_DEFAULT (2u << 20)
 
+/* Of XenServer, not in the specification: behind the BAT a sector with that cookie, and behind it a
+ * map of the blocks that have all their sectors.  Its programs look for it in disks that they made,
+ * and believe it. */
+#define VHD_BATMAP_COOKIE "tdbatmap"
+#define VHD_CREATOR_XEN "tap"
+
 /* Limits.  A block has one sector at least.  Nobody makes blocks of more than 256 MiB, which have
  * bitmaps of 64 KiB. */
 #define VHD_BLOCK_MIN VHD_SECTOR

@@ -8,6 +8,7 @@
 
 #include "core/base/scope.h"
 #include "formats/vhd/change.h"
+#include "formats/vhd/create.h"
 
 /* A bound on the gaps that are remembered: a sparse file can have any number. */
 #define GAPS_MAX (1u << 20)
@@ -156,11 +157,30 @@ static int make_new_bitmap(struct vhd *v, struct pl_err *e)
     return 0;
 }
 
+/* A map of complete blocks would become wrong: under another creator's name nobody looks at it.
+ * Either creator means the current size. */
+static int void_batmap(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
+{
+    const struct vhd_own *bat = &v->own[VHD_OWN_BAT];
+    const uint64_t at = pl_round_up(bat->off + bat->len, VHD_SECTOR);
+    uint8_t cookie[8];
+
+    if (memcmp(v->footer.creator_application, VHD_CREATOR_XEN, 4) != 0)
+        return 0;
+    if (pl_storage_read_padded(v->file, at, cookie, sizeof cookie, e) < 0)
+        return pl_within(e, "batmap");
+    if (memcmp(cookie, VHD_BATMAP_COOKIE, sizeof cookie) != 0)
+        return 0;
+    memcpy(v->footer.creator_application, VHD_CREATOR_EXACT, 4);
+    return vhd_write_footers(v, e);
+}
+
 static int prepare(struct vhd *v, struct pl_err *e) PL_NEEDS(&v->lock)
 {
     if (v->file->device)
         return pl_fail(e, PL_E_UNSUPPORTED, "a VHD on a block device can only be read");
-    if (check_places(v, e) < 0 || vhd_list_free(v, e) < 0 || vhd_mend_footers(v, e) < 0)
+    if (check_places(v, e) < 0 || vhd_list_free(v, e) < 0 || vhd_mend_footers(v, e) < 0 ||
+        void_batmap(v, e) < 0)
         return -1;
     forget_behind(v); /* their room is free once that is on disk: not in this session */
     if (!v->new_bitmap && make_new_bitmap(v, e) < 0)

@@ -151,6 +151,40 @@ static void a_block_that_is_zeroed_is_used_again(void **state)
     pl_storage_close(rig.st, NULL);
 }
 
+/* XenServer would believe its map of complete blocks, which nobody keeps here. */
+static void a_map_of_complete_blocks_becomes_void(void **state)
+{
+    static const char *const cookies[] = { "tdbatmap", "\0\0\0\0\0\0\0" };
+
+    (void)state;
+    for (size_t i = 0; i < PL_COUNT(cookies); i++) {
+        struct rig rig = rig_of(new_vhd("block_size=64k", 1 << 20, NULL));
+        uint8_t start[512], end[512], cookie[8];
+
+        OK(rig_open(&rig, &e));
+        OK(rig_write(&rig, 0, "x", 1, &e));
+        OK(rig_flush(&rig, &e));
+        rig_close(&rig);
+        poke_footer(rig.st, 28, 4, 0x74617000); /* "tap" */
+        OK(pl_storage_write(rig.st, BAT_AT + 512, cookies[i], 8, &e));
+        OK(rig_open(&rig, &e));
+        OK(rig_write(&rig, 512, "x", 1, &e));
+        OK(rig_flush(&rig, &e));
+        assert_int_equal(rig.layer.size, 1 << 20);
+        rig_close(&rig);
+        OK(pl_storage_read(rig.st, 0, start, 512, &e));
+        OK(pl_storage_read(rig.st, pl_storage_size(rig.st) - 512, end, 512, &e));
+        assert_memory_equal(start, end, 512);
+        assert_memory_equal(start + 28, i ? "tap" : "qem2", 4);
+        OK(pl_storage_read(rig.st, BAT_AT + 512, cookie, 8, &e));
+        assert_memory_equal(cookie, cookies[i], 8);
+        OK(rig_open(&rig, &e));
+        assert_int_equal(rig.layer.size, 1 << 20);
+        rig_close(&rig);
+        pl_storage_close(rig.st, NULL);
+    }
+}
+
 static void zeros_over_a_parent_are_written(void **state)
 {
     uint8_t parent[8192], bytes[8192];
@@ -262,6 +296,7 @@ int main(void)
         cmocka_unit_test(without_a_parent_all_bits_are_set),
         cmocka_unit_test(the_file_ends_with_the_footer),
         cmocka_unit_test(a_block_that_is_zeroed_is_used_again),
+        cmocka_unit_test(a_map_of_complete_blocks_becomes_void),
         cmocka_unit_test(zeros_over_a_parent_are_written),
         cmocka_unit_test(blocks_in_one_place_are_not_written_to),
         cmocka_unit_test(a_short_last_block_is_read_and_written_behind),
