@@ -13,6 +13,9 @@
 
 #define WINDOW_MIN (1u << 20)
 
+/* Room is made at most this far ahead. */
+#define RESERVE_STEP (512 * PL_MIB)
+
 struct unit {
     struct pl_commit_copy *job;
     uint64_t at, len;
@@ -79,6 +82,22 @@ static int find_work(const struct pl_commit_copy *job, uint64_t *at, uint64_t *z
     return 0;
 }
 
+/* Makes room in a raw base for the data that follows without a gap: so the host lays it out in
+ * large runs. */
+static void reserve_ahead(struct pl_commit_copy *job)
+{
+    const uint64_t end = PL_MIN(job->planned + RESERVE_STEP, job->top->layer.size);
+    struct pl_located located;
+    bool above = true;
+
+    for (job->reserved = job->planned; job->reserved < end; job->reserved += located.extent.len)
+        if (locate(job, job->reserved, end - job->reserved, &located, &above, NULL) < 0 || !above ||
+            located.extent.state == PL_ZERO)
+            break;
+    pl_storage_reserve_ahead(job->base->file, job->planned, job->reserved - job->planned);
+    job->reserved = PL_MAX(job->reserved, job->planned + job->window);
+}
+
 static int next(void *ctx, void *arg, struct pl_err *e)
 {
     struct pl_commit_copy *job = ctx;
@@ -93,6 +112,8 @@ static int next(void *ctx, void *arg, struct pl_err *e)
     unit->at = job->planned;
     unit->zero = zero >= job->window;
     unit->len = unit->zero ? zero : PL_MIN(job->window - unit->at % job->window, size - unit->at);
+    if (job->base->layer.plain && !unit->zero && job->planned >= job->reserved)
+        reserve_ahead(job);
     job->planned += unit->len;
     return 1;
 }

@@ -19,7 +19,8 @@ struct pl_commit_copy {
     atomic_uint_fast64_t copied, zero; /* bytes */
     /* ---- the copy's own ---- */
     uint32_t window;
-    uint64_t planned; /* under `next`: guest address up to which units were made */
+    uint64_t planned;  /* under `next`: guest address up to which units were made ... */
+    uint64_t reserved; /* ... and up to which a raw base has room */
 };
 
 /* Copies; no flush. */
