@@ -356,6 +356,21 @@ damaged_parent() {
     shows "CANNOT BE OPENED"
     json '.chain[-1].link == "unreadable" and .chain[-1].error.message != ""'
 }
+incomplete_parent() {
+    rm -rf flat && mkdir flat
+    must "$PLATTER" create -q -f vmdk -o subformat=monolithicFlat flat/p.vmdk 2M &&
+        must "$PLATTER" create -q -f vmdk -b p.vmdk -F vmdk flat/c.vmdk &&
+        must "$PLATTER" create -q -f vmdk -o subformat=twoGbMaxExtentSparse -b c.vmdk -F vmdk flat/d.vmdk ||
+        return
+    rm flat/d-s001.vmdk
+    chain 0 --children flat flat/c.vmdk
+    json '[.children[].filename | endswith("/d.vmdk")] == [true]' # a child though it lacks a file
+    rm flat/p-flat.vmdk
+    chain 2 flat/c.vmdk
+    shows "CANNOT BE OPENED"
+    shows "p-flat.vmdk"
+    json '[.chain[].link] == ["unreadable"]'
+}
 nasty_folder() {
     make_chain vhdx && rm -rf nasty && mkdir -p nasty/1/2/3/4/5/6/7/8/9 || return
     mv chain/0.vhdx nasty/1/2/3/4/5/6/7/8/9/
@@ -389,6 +404,7 @@ no_such_folder() {
 it "300 images" deep
 it "a parent's name with control characters is escaped" evil_name
 it "a parent that is damaged" damaged_parent
+it "disks of which a file is missing" incomplete_parent
 it "folders with pipes, links and many levels" nasty_folder
 it "folders of too many files" crowd
 it "folders and images that are not there" no_such_folder
