@@ -4,6 +4,9 @@
 
 #include "core/storage/storage.h"
 
+/* The folder part of a path ("." without one), which the caller frees; null without memory. */
+char *pl_folder_of(const char *path);
+
 /* No more names than that are given: who keeps more files in one folder names the right one. */
 #define PL_FOLDER_NAMES_MAX 1024
 

@@ -224,6 +224,34 @@ int pl_output_begin(const char *path, struct pl_output **out, struct pl_err *e)
     return 0;
 }
 
+static int begin_like(struct pl_output *o, struct pl_storage *like, struct pl_err *e)
+{
+    struct stat status;
+
+    if (pl_place_find(o->path, &o->place, e) < 0)
+        return -1;
+    if (fstatat(o->place.folder, o->place.name, &status, AT_SYMLINK_NOFOLLOW) == 0)
+        return pl_fail_sys(e, EEXIST, "%s: creating it", o->path);
+    if (fstat(pl_file_descriptor(like), &status) < 0)
+        return pl_fail_sys(e, errno, "%s", like->name);
+    return begin_file(o, &status, e);
+}
+
+int pl_output_begin_like(const char *path, struct pl_storage *like, struct pl_output **out,
+                         struct pl_err *e)
+{
+    struct pl_output *o = new_output(path, e);
+
+    if (!o)
+        return -1;
+    if (begin_like(o, like, e) < 0) {
+        pl_output_abandon(o);
+        return -1;
+    }
+    *out = o;
+    return 0;
+}
+
 /* ---- finishing ---- */
 
 /* Gives a file without a name one. */
@@ -309,6 +337,23 @@ static int begin_over(struct pl_output *o, struct pl_storage *st, struct pl_err 
     if (o->older < 0)
         return pl_fail_sys(e, errno, "%s: replacing it", o->path);
     return begin_file(o, &mine, e);
+}
+
+int pl_output_begin_over(struct pl_storage *older, struct pl_output **out, struct pl_err *e)
+{
+    struct pl_output *o;
+
+    if (!older->path || pl_file_descriptor(older) < 0)
+        return pl_fail(e, PL_E_UNSUPPORTED, "%s: has no name to replace it under", older->name);
+    o = new_output(older->path, e);
+    if (!o)
+        return -1;
+    if (begin_over(o, older, e) < 0) {
+        pl_output_abandon(o);
+        return -1;
+    }
+    *out = o;
+    return 0;
 }
 
 /* Makes st's descriptor one of the new file; the older file's lock goes with `older`. */

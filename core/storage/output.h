@@ -15,6 +15,17 @@ struct pl_output;
  * of a pipe or a device is the thing itself.  "-" is standard output, duplicated. */
 int pl_output_begin(const char *path, struct pl_output **out, struct pl_err *e) PL_CHECK;
 
+/* The same for the file that `older` is open on, under the name that it was opened by: its owner
+ * and permissions are taken, and its lock, which must be a writer's, keeps others away.  It may be
+ * closed before the output is.  PL_E_INVALID where the name is another file's by now. */
+int pl_output_begin_over(struct pl_storage *older, struct pl_output **out, struct pl_err *e)
+    PL_CHECK;
+
+/* Begins a file that does not exist yet, with the owner and the permissions of `like`, which is
+ * open on a regular file.  PL_E_EXISTS. */
+int pl_output_begin_like(const char *path, struct pl_storage *like, struct pl_output **out,
+                         struct pl_err *e) PL_CHECK;
+
 /* The storage to write to; belongs to the output until pl_output_finish or _abandon. */
 struct pl_storage *pl_output_storage(struct pl_output *output);
 

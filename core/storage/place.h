@@ -3,15 +3,13 @@
 #define PL_CORE_STORAGE_PLACE_H
 
 #include "core/base/err.h"
+#include "core/storage/folder.h"
 
 /* A folder that is open and a name in it. */
 struct pl_place {
     int folder; /* descriptor */
     char *name;
 };
-
-/* The folder part of a path ("." without one), which the caller frees; null without memory. */
-char *pl_folder_of(const char *path);
 
 /* Where `path` is or would be: links at its end are followed, also when nothing is
  * there.  Release it by pl_place_release.  PL_E_INVALID for a path that ends in a slash; errors
