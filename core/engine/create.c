@@ -69,13 +69,7 @@ int pl_create(const char *path, const struct pl_create_options *options, struct 
         return pl_fail(e, PL_E_INVALID, "%s: a size is needed", path);
     if (pl_new_image_begin(&image, path, &full, e) < 0)
         return -1;
-    full.unsafe_parent = true; /* nobody reads */
-    /* what stands behind the data is written by who has it open */
-    if (image.driver->finish && pl_new_image_open(&image, &full, false, e) < 0) {
-        pl_new_image_abandon(&image);
-        return -1;
-    }
-    return pl_new_image_finish(&image, e);
+    return pl_new_image_finish_empty(&image, &full, e);
 }
 
 /* Bytes of whole `unit`s of the image that do not read as zeros by their map. */

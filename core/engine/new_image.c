@@ -146,12 +146,8 @@ static int ask_identity(struct pl_new_image *image, const struct pl_create_optio
 static int write_metadata(struct pl_new_image *image, const struct pl_create_options *options,
                           struct pl_err *e)
 {
-    struct pl_create_args args;
+    const struct pl_create_args args = create_args(image, options);
 
-    if (ask_identity(image, options, e) < 0 ||
-        (image->packer && pl_new_package_begin(image, options, e) < 0))
-        return -1;
-    args = create_args(image, options);
     if (image->driver->create(&args, e) < 0)
         return pl_within(e, "%s", image->path);
     return pl_options_check_all_known(options->options,
@@ -170,8 +166,9 @@ static int check_request(const struct pl_driver *driver, const char *path,
     return 0;
 }
 
-int pl_new_image_begin(struct pl_new_image *image, const char *path,
-                       const struct pl_create_options *options, struct pl_err *e)
+/* What the image will be, and its path. */
+static int prepare(struct pl_new_image *image, const char *path,
+                   const struct pl_create_options *options, struct pl_err *e)
 {
     const char *format = options->format ? options->format : "raw";
 
@@ -184,9 +181,38 @@ int pl_new_image_begin(struct pl_new_image *image, const char *path,
         check_request(image->driver, path, options, e) < 0)
         return -1;
     image->path = strdup(path);
-    if (!image->path)
-        return pl_fail(e, PL_E_NOMEM, "%s: no memory", path);
-    if (pl_output_begin(path, &image->output, e) < 0 || write_metadata(image, options, e) < 0) {
+    return image->path ? 0 : pl_fail(e, PL_E_NOMEM, "%s: no memory", path);
+}
+
+int pl_new_image_begin(struct pl_new_image *image, const char *path,
+                       const struct pl_create_options *options, struct pl_err *e)
+{
+    if (prepare(image, path, options, e) < 0)
+        return -1;
+    if (pl_output_begin(path, &image->output, e) < 0 || ask_identity(image, options, e) < 0 ||
+        (image->packer && pl_new_package_begin(image, options, e) < 0) ||
+        write_metadata(image, options, e) < 0) {
+        pl_new_image_abandon(image);
+        return -1;
+    }
+    return 0;
+}
+
+int pl_new_image_begin_over(struct pl_new_image *image, struct pl_storage *older,
+                            const struct pl_image *parent, const struct pl_create_options *options,
+                            struct pl_err *e)
+{
+    const char *identity = parent->layer.identity;
+
+    if (prepare(image, older->path ? older->path : older->name, options, e) < 0)
+        return -1;
+    image->parent_identity = identity ? strdup(identity) : NULL;
+    if (identity && !image->parent_identity) {
+        pl_new_image_abandon(image);
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory", older->name);
+    }
+    if (pl_output_begin_over(older, &image->output, e) < 0 ||
+        write_metadata(image, options, e) < 0) {
         pl_new_image_abandon(image);
         return -1;
     }
@@ -267,6 +293,20 @@ int pl_new_image_finish(struct pl_new_image *image, struct pl_err *e)
     else
         release(image);
     return result;
+}
+
+int pl_new_image_finish_empty(struct pl_new_image *image, const struct pl_create_options *options,
+                              struct pl_err *e)
+{
+    struct pl_create_options alone = *options;
+
+    alone.unsafe_parent = true; /* nobody reads */
+    /* what stands behind the data is written by who has it open */
+    if (image->driver->finish && pl_new_image_open(image, &alone, false, e) < 0) {
+        pl_new_image_abandon(image);
+        return -1;
+    }
+    return pl_new_image_finish(image, e);
 }
 
 void pl_new_image_abandon(struct pl_new_image *image)

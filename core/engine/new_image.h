@@ -38,6 +38,13 @@ struct pl_new_image {
 int pl_new_image_begin(struct pl_new_image *image, const char *path,
                        const struct pl_create_options *options, struct pl_err *e) PL_CHECK;
 
+/* The same in the place of the file that `older` is open on, with a writer's lock (see
+ * pl_output_begin_over), as a child of `parent`, an open image of a format that is the new one's,
+ * too: options->parent is what the child calls it. */
+int pl_new_image_begin_over(struct pl_new_image *image, struct pl_storage *older,
+                            const struct pl_image *parent, const struct pl_create_options *options,
+                            struct pl_err *e) PL_CHECK;
+
 /* Opens it into image->img, with its parents; for writing, unless `read_only`.  Failing undoes
  * nothing. */
 int pl_new_image_open(struct pl_new_image *image, const struct pl_create_options *options,
@@ -48,6 +55,11 @@ int pl_new_image_close(struct pl_new_image *image, struct pl_err *e) PL_CHECK;
 
 /* Closes, syncs and names all files.  On failure what has no name yet is removed. */
 int pl_new_image_finish(struct pl_new_image *image, struct pl_err *e) PL_CHECK;
+
+/* The same for an image that nothing more is written to: a format that writes something behind the
+ * data gets the chance. */
+int pl_new_image_finish_empty(struct pl_new_image *image, const struct pl_create_options *options,
+                              struct pl_err *e) PL_CHECK;
 
 /* Removes everything. */
 void pl_new_image_abandon(struct pl_new_image *image);
