@@ -30,6 +30,8 @@ extern "C" {
 #include "core/engine/rebase.h"
 #include "core/engine/chain_report.h"
 #include "core/engine/bitmap_change.h"
+#include "core/engine/snapshot.h"
+#include "core/engine/state_diff.h"
 
 #define PL_VERSION "0.1.0"
 

@@ -1,0 +1,284 @@
+/* snapshot_delete.c - a frozen file goes, and what is made of it stays as it reads.
+ *
+ * A marker beside the file tells first that its content is no state any more.  Then
+ *   nothing is made of it       it is removed
+ *   the disk alone is, and      what the disk says goes into the file, which then takes the disk's
+ *   says less than the file     name
+ *   else                        what the file says goes into each of its children, which then say
+ *                               its parent; then it is removed
+ * All of them read the same at every instant, and what is done needs not be done again: deleting it
+ * once more goes on where it was interrupted. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/checked.h"
+#include "core/base/scope.h"
+#include "core/engine/commit_copy.h"
+#include "core/engine/rebase_copy.h"
+#include "core/engine/snapshot_ways.h"
+#include "core/engine/state_name.h"
+#include "core/storage/folder.h"
+#include "core/storage/names.h"
+
+struct deletion {
+    struct pl_held_disk *disk;
+    const struct pl_states *states;
+    const struct pl_disk_state *state; /* the one that goes ... */
+    size_t index;
+    struct pl_image *img; /* ... with its parents, for reading; owned */
+    char *marker;         /* owned */
+};
+
+static const struct pl_report *report_of(const struct deletion *d)
+{
+    return d->disk->options->report;
+}
+
+/* A path's last part. */
+static const char *file_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+/* ---- what stands in the way ---- */
+
+static int refuse_inside(struct pl_image *img, struct pl_err *e)
+{
+    PL_FREE struct pl_snapshot *list = NULL;
+    size_t count;
+
+    if (pl_snapshots(img, &list, &count, e) < 0)
+        return -1;
+    if (count == 0)
+        return 0;
+    pl_fail(e, PL_E_INVALID,
+            "%s: has snapshots inside (%zu, the first is '%s'), which read from it", img->path,
+            count, list[0].name);
+    return pl_hint(e, "delete those first");
+}
+
+/* Whether a file in the folder is the disk or one of its states. */
+static bool is_ours(const struct pl_held_disk *disk, const char *name)
+{
+    const struct pl_states *states = disk->states;
+
+    if (strcmp(name, file_of(disk->path)) == 0)
+        return true;
+    for (size_t i = 0; i < states->count; i++)
+        if (states->state[i].path && strcmp(name, file_of(states->state[i].path)) == 0)
+            return true;
+    return false;
+}
+
+int pl_refuse_strangers(const struct pl_held_disk *disk, struct pl_image *state, struct pl_err *e)
+{
+    const struct pl_open_options how = { .allowed_dirs = disk->options->allowed_dirs };
+    const char *stranger = NULL;
+    char **names;
+    size_t count;
+
+    if (pl_children_beside(state, state, &how, &names, &count, e) < 0)
+        return -1;
+    for (size_t i = 0; i < count && !stranger; i++)
+        if (!is_ours(disk, names[i]))
+            stranger = names[i];
+    if (stranger) {
+        pl_fail(e, PL_E_INVALID, "%s: the image %s is made of it, too", state->path, stranger);
+        pl_hint(e, "give that one another backing file first: platter rebase");
+    }
+    pl_names_free(names, count);
+    return stranger ? -1 : 0;
+}
+
+/* ---- into the file ---- */
+
+static int copy_down(const struct deletion *d, struct pl_image *top, struct pl_err *e)
+{
+    struct pl_image *base = top->parent;
+    struct pl_commit_copy job = {
+        .top = top,
+        .base = base,
+        .depth = 1,
+        .report = report_of(d),
+    };
+
+    if (base->layer.size < top->layer.size &&
+        pl_resize(base, top->layer.size, false, PL_PREALLOC_OFF, e) < 0)
+        return -1;
+    job.rate = pl_rate_start(0, report_of(d));
+    return pl_commit_copy(&job, e) < 0 || pl_flush(base, e) < 0 ? -1 : 0;
+}
+
+/* What the disk says goes into the state's file, which nobody else has open and which takes its
+ * name.  1: the file cannot be written. */
+static int merge_disk(const struct deletion *d, struct pl_err *e)
+{
+    const struct pl_open_options how = {
+        .format = d->disk->driver->name,
+        .keeps_content = true,
+        .allowed_dirs = d->disk->options->allowed_dirs,
+        .report = report_of(d),
+    };
+    struct pl_err why = { 0 };
+    struct pl_image *top;
+    int result;
+
+    if (pl_held_open(d->disk, false, true, &top, e) < 0)
+        return -1;
+    result = pl_reopen_parent_writable(top, &how, &why);
+    if (result < 0 && why.kind == PL_E_UNSUPPORTED) {
+        pl_close(top, NULL);
+        return 1;
+    }
+    if (result < 0 && e)
+        *e = why;
+    if (result == 0)
+        result = copy_down(d, top, e);
+    if (pl_close(top, result < 0 ? NULL : e) < 0)
+        result = -1;
+    return result < 0 ? -1 : pl_name_change(d->state->path, d->disk->path, e);
+}
+
+/* Room in the file counts, and so does each byte that must be moved; further files of the image
+ * would be left behind if it were removed. */
+static bool disk_goes_down(const struct deletion *d)
+{
+    const uint64_t usage = pl_disk_usage(d->img);
+
+    if (d->states->stands_on != d->index || pl_state_children(d->states, d->index) != 1 ||
+        d->img->layer.size > d->states->size)
+        return false;
+    return d->states->usage <= usage || usage > pl_storage_disk_usage(d->img->file);
+}
+
+/* ---- into the children ---- */
+
+/* What a child of the state will say instead. */
+static struct pl_parent_ref parent_ref(const struct deletion *d)
+{
+    const struct pl_image *parent = d->img->parent;
+    const char *said = d->img->layer.parent_name;
+
+    if (!parent)
+        return (struct pl_parent_ref){ 0 };
+    return (struct pl_parent_ref){
+        .name = said ? said : file_of(parent->path),
+        .format = parent->driver->name,
+        .identity = parent->layer.identity,
+    };
+}
+
+static int copy_up(const struct deletion *d, struct pl_image *child, struct pl_err *e)
+{
+    const struct pl_parent_ref parent = parent_ref(d);
+    struct pl_rebase_copy job = {
+        .img = child,
+        .new = d->img->parent,
+        .report = report_of(d),
+    };
+
+    if (refuse_inside(child, e) < 0 || pl_rebase_copy(&job, e) < 0 || pl_flush(child, e) < 0)
+        return -1;
+    return pl_set_parent(child, &parent, e);
+}
+
+/* A state, or (PL_NO_STATE) the disk, gets what it reads from the state that goes. */
+static int free_child(const struct deletion *d, size_t child, struct pl_err *e)
+{
+    const struct pl_disk_state *state = child == PL_NO_STATE ? NULL : &d->states->state[child];
+    struct pl_image *img;
+    int result;
+
+    if (pl_child_open(d->disk, child, true, &img, e) < 0)
+        return -1;
+    result = copy_up(d, img, e);
+    if (pl_close(img, result < 0 ? NULL : e) < 0)
+        result = -1;
+    if (state) /* it tells when the state was kept */
+        pl_name_set_date(state->path, state->date_sec, state->date_nsec);
+    return result;
+}
+
+static int free_children(const struct deletion *d, struct pl_err *e)
+{
+    if (d->states->stands_on == d->index && free_child(d, PL_NO_STATE, e) < 0)
+        return -1;
+    for (size_t i = 0; i < d->states->count; i++)
+        if (d->states->state[i].parent == d->index && free_child(d, i, e) < 0)
+            return -1;
+    return 0;
+}
+
+/* The further files of such an image cannot be told from those of another one. */
+static void warn_of_rest(const struct deletion *d)
+{
+    if (pl_disk_usage(d->img) > pl_storage_disk_usage(d->img->file))
+        pl_warn(report_of(d), "%s: the files that it consisted of besides are of no use any more",
+                d->state->path);
+}
+
+static int remove_state(const struct deletion *d, struct pl_err *e)
+{
+    if (free_children(d, e) < 0)
+        return -1;
+    warn_of_rest(d);
+    return pl_name_remove(d->state->path, e);
+}
+
+/* ---- all of it ---- */
+
+static int work(struct deletion *d, struct pl_err *e)
+{
+    int result = 1;
+
+    if (refuse_inside(d->img, e) < 0 || pl_refuse_strangers(d->disk, d->img, e) < 0)
+        return -1;
+    if (d->states->stands_on == d->index && pl_states_inside(d->states))
+        return pl_fail(e, PL_E_INVALID, "%s: has snapshots inside, which read from this one",
+                       d->disk->path);
+    if (!d->disk->driver->set_parent && pl_state_children(d->states, d->index) > 0 &&
+        !disk_goes_down(d))
+        return pl_no_slot(d->img, "another backing file for what is made of it", e);
+    if (pl_name_mark(d->marker, e) < 0)
+        return -1;
+    if (disk_goes_down(d)) {
+        pl_close(pl_take(d->img), NULL);
+        result = merge_disk(d, e);
+    }
+    if (result == 1 && !d->img && pl_state_open(d->disk, d->index, &d->img, e) < 0)
+        result = -1;
+    if (result == 1)
+        result = remove_state(d, e);
+    if (result < 0)
+        return e && *e->hint ? -1
+                             : pl_hint(e, "disk and snapshots read as before; deleting it once "
+                                          "more goes on from here");
+    return pl_name_remove(d->marker, e);
+}
+
+/* What cannot be read can only be of use to somebody who mends it. */
+static int delete_unreadable(const struct deletion *d, struct pl_err *e)
+{
+    if (pl_state_children(d->states, d->index) > 0)
+        return pl_state_check_sound(d->states, d->index, e);
+    return pl_name_remove(d->state->path, e);
+}
+
+int pl_delete_file_state(struct pl_held_disk *disk, size_t index, struct pl_err *e)
+{
+    struct deletion d = { disk, disk->states, &disk->states->state[index], index, NULL, NULL };
+    int result;
+
+    if (d.state->unreadable)
+        return delete_unreadable(&d, e);
+    if (asprintf(&d.marker, "%s" PL_STATE_DELETING, d.state->path) < 0)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory", disk->path);
+    result = pl_state_open(disk, index, &d.img, e);
+    if (result == 0)
+        result = work(&d, e);
+    pl_close(d.img, NULL);
+    free(d.marker);
+    return result;
+}
