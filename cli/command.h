@@ -80,14 +80,5 @@ extern const struct pl_command pl_cmd_amend;
 extern const struct pl_command pl_cmd_bitmap;
 extern const struct pl_command pl_cmd_bench;
 extern const struct pl_command pl_cmd_formats;
-extern const struct pl_command pl_cmd_check, pl_cmd_commit, pl_cmd_compact, pl_cmd_compare,
-    pl_cmd_convert, pl_cmd_create, pl_cmd_formats, pl_cmd_info, pl_cmd_map, pl_cmd_measure,
-    pl_cmd_rebase, pl_cmd_resize;
-extern const struct pl_command pl_cmd_bitmap, pl_cmd_check, pl_cmd_compact, pl_cmd_compare,
-    pl_cmd_convert, pl_cmd_create, pl_cmd_formats, pl_cmd_info, pl_cmd_map, pl_cmd_measure,
-    pl_cmd_resize;
-extern const struct pl_command pl_cmd_bench, pl_cmd_check, pl_cmd_compact, pl_cmd_compare,
-    pl_cmd_convert, pl_cmd_create, pl_cmd_dd, pl_cmd_formats, pl_cmd_info, pl_cmd_map,
-    pl_cmd_measure, pl_cmd_resize;
 
 #endif

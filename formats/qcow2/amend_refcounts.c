@@ -9,8 +9,8 @@
 #include "formats/qcow2/check.h"
 
 /* Notes the counts of one slice.  *next: the first cluster behind it. */
-static int note_slice(struct qcow2 *q, struct qcow2_check *c, uint64_t cluster, uint64_t most, uint64_t *next,
-                      struct pl_err *e) PL_NEEDS(&q->lock)
+static int note_slice(struct qcow2 *q, struct qcow2_check *c, uint64_t cluster, uint64_t most,
+                      uint64_t *next, struct pl_err *e) PL_NEEDS(&q->lock)
 {
     struct qcow2_counts counts;
 
@@ -52,8 +52,8 @@ static int leave_out(struct qcow2_check *c, uint64_t off, uint64_t count, struct
     return 0;
 }
 
-static int note_counts(struct qcow2 *q, struct qcow2_check *c, uint64_t most, const struct pl_report *report,
-                       struct pl_err *e) PL_NEEDS(&q->lock)
+static int note_counts(struct qcow2 *q, struct qcow2_check *c, uint64_t most,
+                       const struct pl_report *report, struct pl_err *e) PL_NEEDS(&q->lock)
 {
     uint64_t next = 0;
 
@@ -70,8 +70,8 @@ static int note_counts(struct qcow2 *q, struct qcow2_check *c, uint64_t most, co
     return 0;
 }
 
-static int make_new(struct qcow2 *q, struct qcow2_check *c, uint32_t order, const struct pl_report *report,
-                    struct pl_err *e) PL_NEEDS(&q->lock)
+static int make_new(struct qcow2 *q, struct qcow2_check *c, uint32_t order,
+                    const struct pl_report *report, struct pl_err *e) PL_NEEDS(&q->lock)
 {
     const uint64_t most = PL_MIN(UINT64_MAX >> (64 - (1u << order)), UINT32_MAX);
     const uint32_t old = q->header.refcount_order;

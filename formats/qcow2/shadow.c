@@ -75,8 +75,8 @@ static int old_counts(struct qcow2 *q, uint64_t cluster, const struct qcow2_coun
     return 0;
 }
 
-/* Looks for the end of a run of `want` free clusters among those of one slice; *run is its length so
- * far. */
+/* Looks for the end of a run of `want` free clusters among those of one slice; *run is its length
+ * so far. */
 static bool ends_here(const struct qcow2 *q, const struct qcow2_counts *c, const uint8_t *old,
                       uint64_t want, uint64_t *run, uint64_t *at)
 {

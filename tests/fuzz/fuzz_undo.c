@@ -1,5 +1,5 @@
-/* fuzz_undo.c - any bytes as the undo journal of a repair: the sums are made right, then the file is
- * put back, which keeps inside the files and the memory there are. */
+/* fuzz_undo.c - any bytes as the undo journal of a repair: the sums are made right, then the file
+ * is put back, which keeps inside the files and the memory there are. */
 #include <stdlib.h>
 #include <string.h>
 
