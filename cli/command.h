@@ -73,6 +73,7 @@ extern const struct pl_command pl_cmd_check;
 extern const struct pl_command pl_cmd_chain;
 extern const struct pl_command pl_cmd_commit;
 extern const struct pl_command pl_cmd_rebase;
+extern const struct pl_command pl_cmd_snapshot;
 extern const struct pl_command pl_cmd_measure;
 extern const struct pl_command pl_cmd_resize;
 extern const struct pl_command pl_cmd_compact;

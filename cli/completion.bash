@@ -9,6 +9,12 @@ _platter_formats() {
     "${COMP_WORDS[0]}" formats 2>/dev/null | awk 'NR > 1 { print $1 }'
 }
 
+# The actions of command $1, from its help: "(create|list|...)"; fails where it has none.
+_platter_actions() {
+    "${COMP_WORDS[0]}" "$1" --help 2>/dev/null |
+        sed -n '3s/.*(\([a-z]*|[a-z|]*\)).*/\1/p' | tr '|' ' ' | grep .
+}
+
 # The candidates for the value of option $2 ("--name" or "-x") of command $1, one a line; fails where
 # the option takes none.
 _platter_values() {
@@ -45,6 +51,10 @@ _platter() {
         previous=${COMP_WORDS[COMP_CWORD - 2]}
     elif [[ $word == = ]]; then
         word=
+    fi
+    if ((COMP_CWORD == 2)) && values=$(_platter_actions "$command"); then
+        mapfile -t words < <(compgen -W "$values" -- "$word")
+        ((${#words[@]})) && COMPREPLY=("${words[@]}") && return
     fi
     if [[ $previous == -* ]] && values=$(_platter_values "$command" "$previous" "$word"); then
         mapfile -t COMPREPLY < <(compgen -W "$values" -- "$word")

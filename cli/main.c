@@ -23,6 +23,7 @@ const struct pl_command *const pl_commands[] = {
     &pl_cmd_chain,
     &pl_cmd_commit,
     &pl_cmd_rebase,
+    &pl_cmd_snapshot,
     &pl_cmd_measure,
     &pl_cmd_resize,
     &pl_cmd_compact,

@@ -70,5 +70,6 @@ it "completion: options with a value end in =" completes --checksum= convert --c
 it "completion: formats" completes raw convert -O r
 it "completion: choices" completes leaks check -r l
 it "completion: choices behind =" completes json info --output = j
+it "completion: actions" completes rollback snapshot ro
 it "completion: help" completes resize help re
 finish
