@@ -1,7 +1,7 @@
 /* amend_compat.c - an image changes its version of the format.
  *
- * Version 2 has no features, no bitmaps, counts of 16 bits, no size in its snapshots and no clusters
- * that are said to be zeros. */
+ * Version 2 has no features, no bitmaps, counts of 16 bits, no size in its snapshots and no
+ * clusters that are said to be zeros. */
 #include <inttypes.h>
 #include <stdlib.h>
 
