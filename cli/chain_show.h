@@ -14,9 +14,10 @@ struct chain_view {
     size_t child_count;
 };
 
+#define CHAIN_MEND_WORDS 10
+
 /* The words of the command that has the layer name its better parent; `words` gets them, and null.
  * They belong to the layer. */
-#define CHAIN_MEND_WORDS 10
 void chain_mend_words(const struct pl_chain_layer *layer, const char *words[CHAIN_MEND_WORDS]);
 
 /* "sound", "missing" ...: the stable name of a link, as in JSON. */

@@ -15,6 +15,7 @@
 int pl_find_parents(const struct pl_step *step, const char *const *dirs, struct pl_candidate **list,
                     size_t *count, struct pl_err *e) PL_CHECK;
 
+/* Frees the list and what it holds. */
 void pl_candidates_free(struct pl_candidate *list, size_t count);
 
 #endif

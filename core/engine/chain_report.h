@@ -81,6 +81,8 @@ struct pl_child {
 PL_API int pl_children(struct pl_image *img, const char *const *dirs,
                        const struct pl_chain_options *options, struct pl_child **list,
                        size_t *count, struct pl_err *e) PL_CHECK;
+
+/* Frees the list and what it holds. */
 PL_API void pl_children_free(struct pl_child *list, size_t count);
 
 #endif

@@ -54,8 +54,10 @@ int pl_child_open(const struct pl_held_disk *disk, size_t index, bool parents,
  * damaged. */
 int pl_states_gather(struct pl_held_disk *disk, struct pl_image *img, struct pl_err *e) PL_CHECK;
 
-/* Whether the disk has states inside its image, or files. */
+/* Whether the disk has states inside its image. */
 bool pl_states_inside(const struct pl_states *states);
+
+/* Whether it has states that are files. */
 bool pl_states_in_files(const struct pl_states *states);
 
 /* The number of states that were made from state `index`; the disk itself counts as one. */
