@@ -50,15 +50,26 @@ static int tell_of_missing(const struct rebase *r, const struct pl_err *why)
     return 0;
 }
 
-static int open_new(struct rebase *r, struct pl_err *e)
+/* Opens it with its parents where they are of use: in safe mode they must be there, else they may
+ * tell of a loop. */
+static int try_open_new(struct rebase *r, struct pl_err *e)
 {
-    const struct pl_open_options open = {
+    struct pl_open_options open = {
         .format = r->options->parent_format,
-        .no_parent = !is_safe(r),
         .force_share = r->options->force_share || !is_safe(r),
         .allowed_dirs = r->options->allowed_dirs,
-        .report = r->options->report,
+        .report = is_safe(r) ? r->options->report : NULL,
     };
+
+    if (pl_open(r->parent_path, &open, &r->new, e) == 0)
+        return 0;
+    r->new = NULL;
+    open.no_parent = true;
+    return is_safe(r) || pl_open(r->parent_path, &open, &r->new, e) < 0 ? -1 : 0;
+}
+
+static int open_new(struct rebase *r, struct pl_err *e)
+{
     struct pl_err why = { 0 };
 
     if (!r->parent)
@@ -66,7 +77,7 @@ static int open_new(struct rebase *r, struct pl_err *e)
     r->parent_path = pl_path_beside(r->path, r->parent);
     if (!r->parent_path)
         return pl_fail(e, PL_E_NOMEM, "%s: no memory", r->parent);
-    if (pl_open(r->parent_path, &open, &r->new, &why) == 0)
+    if (try_open_new(r, &why) == 0)
         return refuse_loop(r, e);
     r->new = NULL;
     if (!is_safe(r))
@@ -78,17 +89,21 @@ static int open_new(struct rebase *r, struct pl_err *e)
 
 /* ---- the image and its old parents ---- */
 
+/* Where only the name counts, or by force, they are the caller's to answer for. */
 static int refuse_snapshots(const struct rebase *r, struct pl_err *e)
 {
     PL_FREE struct pl_snapshot *list = NULL;
     size_t count;
 
-    if (r->options->force)
-        return 0;
     if (pl_snapshots(r->img, &list, &count, e) < 0)
         return -1;
     if (!count)
         return 0;
+    if (r->options->force || !is_safe(r)) {
+        pl_warn(r->options->report,
+                "%s: its internal snapshots read from the new backing file, too", r->path);
+        return 0;
+    }
     pl_fail(e, PL_E_INVALID,
             "%s: its internal snapshots (%zu, the first is '%s') would read from the new backing "
             "file, too",
@@ -128,12 +143,10 @@ static int open_image(struct rebase *r, struct pl_err *e)
         return -1;
     if (!r->img->driver->set_parent)
         return pl_no_slot(r->img, "another backing file", e);
-    if (refuse_format(r, e) < 0)
+    if (refuse_format(r, e) < 0 || refuse_snapshots(r, e) < 0)
         return -1;
     if (!is_safe(r))
         return 0;
-    if (refuse_snapshots(r, e) < 0)
-        return -1;
     if (pl_open_parents(r->img, &parents, e) == 0)
         return 0;
     return e && *e->hint ? -1

@@ -15,6 +15,22 @@
 
 /* ---- names ---- */
 
+/* A longer path would be cut where a command names it. */
+#define HINTED_PATH_MAX 100
+
+/* Names the command that gives the image another name to say. */
+static int advise_rebase(const struct pl_storage *by, struct pl_err *e)
+{
+    const char *path = by->path ? by->path : "IMAGE";
+    const char *quote = path[strcspn(path, " \t\n\"$&()*;<>?[\\]`{|}~!#")] ? "'" : "";
+
+    if (strlen(path) > HINTED_PATH_MAX || strchr(path, '\''))
+        path = quote = "";
+    return pl_hint(e,
+                   "have the image name a plain path: platter rebase -u -F FORMAT -b PATH %s%s%s",
+                   quote, *path ? path : "IMAGE", quote);
+}
+
 int pl_policy_check_name(const struct pl_storage *by, const char *name, struct pl_err *e)
 {
     size_t n = 0;
@@ -28,8 +44,7 @@ int pl_policy_check_name(const struct pl_storage *by, const char *name, struct p
     pl_fail(e, PL_E_POLICY,
             "%s: names \"%s\": the prefix \"%.*s:\" is refused, only files are opened", by->name,
             name, (int)n, name);
-    return pl_hint(e, "have the image name a plain path: platter rebase -u -F FORMAT -b PATH %s",
-                   by->path ? by->path : by->name);
+    return advise_rebase(by, e);
 }
 
 /* Appends the components of `name` to the absolute path in `path`, which has room for them. */

@@ -73,6 +73,8 @@ wrong_words() {
     leaves_all 'is the image itself or builds on it' "$PLATTER" rebase -b top.qcow2 chain/top.qcow2
     leaves_all 'is the image itself or builds on it' "$PLATTER" rebase -u -b top.qcow2 chain/top.qcow2
     leaves_all 'is the image itself or builds on it' "$PLATTER" rebase -b top.qcow2 chain/mid.qcow2
+    leaves_all 'is the image itself or builds on it' "$PLATTER" rebase -u -b top.qcow2 chain/mid.qcow2
+    leaves_all 'is the image itself or builds on it' "$PLATTER" rebase -u -b mid.qcow2 chain/base.qcow2
     leaves_all 'too long|limit' "$PLATTER" rebase -u -F raw -b "$(printf '%01100d' 0)" chain/top.qcow2
 }
 it "what makes no sense is refused" wrong_words
@@ -137,6 +139,7 @@ with_snapshots() {
     leaves_all "internal snapshots .*'first'" "$PLATTER" commit chain/mid.qcow2
     leaves_all "internal snapshots .*'first'" "$PLATTER" rebase -b other.raw -F raw chain/mid.qcow2
     must "$PLATTER" rebase -u -b base.qcow2 -F qcow2 chain/mid.qcow2
+    grep -q 'warning: .*snapshots' run.err || bad "no warning of the snapshots: $(<run.err)"
     must "$PLATTER" commit chain/top.qcow2
     must "$PLATTER" rebase --force -b other.raw -F raw chain/mid.qcow2 && shows 2.raw chain/mid.qcow2
 }
@@ -281,16 +284,16 @@ it "a parent that is gone, and its new name" no_parent
 
 hinted() { # the command in the hint, with the user's words put in
     make_chain ""
+    mv chain/mid.qcow2 "chain/the middle.qcow2"
     qemu-img rebase -u -b 'json:{"driver":"qcow2","file":{"filename":"chain/base.qcow2"}}' -F qcow2 \
-        chain/mid.qcow2
-    refused 'only files are opened' "$PLATTER" convert -O raw chain/mid.qcow2 out.raw
+        "chain/the middle.qcow2"
+    refused 'only files are opened' "$PLATTER" convert -O raw "chain/the middle.qcow2" out.raw
     local command
     command=$(sed -n 's/^hint: .*: platter \(rebase .*\)$/\1/p' run.err)
     [[ $command ]] || { bad "no command in the hint: $(<run.err)"; return; }
     command=${command/FORMAT/qcow2}
-    # shellcheck disable=SC2086 # words of a command
-    must "$PLATTER" ${command/PATH/base.qcow2}
-    shows 1.raw chain/mid.qcow2
+    must bash -c "'$PLATTER' ${command/PATH/base.qcow2}"
+    shows 1.raw "chain/the middle.qcow2"
 }
 it "the command that a hint proposes works" hinted
 
