@@ -71,7 +71,10 @@ static int note_counts(struct qcow2 *q, struct qcow2_check *c, uint64_t most,
 }
 
 static int make_new(struct qcow2 *q, struct qcow2_check *c, uint32_t order,
-                    const struct pl_report *report, struct pl_err *e) PL_NEEDS(&q->lock)
+                    const struct pl_report *report, struct pl_err *e)
+    PL_NEEDS(&q->lock) PL_UNCHECKED;
+static int make_new(struct qcow2 *q, struct qcow2_check *c, uint32_t order,
+                    const struct pl_report *report, struct pl_err *e)
 {
     const uint64_t most = PL_MIN(UINT64_MAX >> (64 - (1u << order)), UINT32_MAX);
     const uint32_t old = q->header.refcount_order;

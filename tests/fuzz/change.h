@@ -15,6 +15,8 @@ enum { CHANGE_RESIZE = 1, CHANGE_COMPACT = 2 };
 struct change_how {
     struct pl_open_args args; /* file, ctx, cache_bytes */
     unsigned steps, kinds;    /* how many; CHANGE_... */
+    /* The format's own step; or null. */
+    void (*own)(struct pl_layer *layer, uint64_t random);
 };
 
 /* Whether it opens and a check finds nothing wrong; if `surely` it must. */
@@ -99,8 +101,9 @@ static inline void change_parent(const struct pl_driver *driver, const struct pl
 }
 
 static inline void change_step(const struct pl_driver *driver, struct pl_layer *layer,
-                               unsigned kinds, uint64_t random)
+                               const struct change_how *how, uint64_t random)
 {
+    const unsigned kinds = how->kinds;
     const uint64_t at = pl_round_down((random >> 8) % layer->size, layer->granule);
     uint64_t len = PL_MIN((1 + random % 5) * layer->granule, layer->size - at), freed;
     const unsigned kind = random >> 4 & 7;
@@ -122,6 +125,8 @@ static inline void change_step(const struct pl_driver *driver, struct pl_layer *
         change_parent(driver, layer, random & 128);
     else if (kind == 4 && kinds & CHANGE_COMPACT)
         (void)!driver->compact(layer->state, NULL, &freed, NULL);
+    else if (kind == 4 && how->own)
+        how->own(layer, random >> 8);
     else
         change_write(driver, layer, at, len);
 }
@@ -140,7 +145,7 @@ static inline void change_image(const struct pl_driver *driver, struct change_ho
         return;
     for (unsigned i = 0; i < how.steps && layer.size > 0; i++) {
         random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-        change_step(driver, &layer, how.kinds, random >> 16);
+        change_step(driver, &layer, &how, random >> 16);
     }
     done = driver->flush(layer.state, NULL) == 0 &&
            (!driver->seal || driver->seal(layer.state, NULL) == 0);
