@@ -68,41 +68,37 @@ static int write_directory(struct qcow2 *q, const struct directory *d,
     return pl_storage_write(q->file, ext->bitmap_directory_offset, d->raw, d->len, e);
 }
 
-/* Whether the extension's data lie in one sector of the header, so that a change of them cannot be
- * torn. */
-static bool in_one_sector(const struct qcow2 *q, const struct qcow2_extension *wanted)
+/* What the header says of bitmaps is `len` bytes from now on; 0: nothing. */
+static int say(struct qcow2 *q, const uint8_t *raw, uint32_t len, struct pl_err *e)
+    PL_NEEDS(&q->lock)
 {
-    uint64_t at = q->header.header_length + QCOW2_EXT_HEAD;
-
-    if (q->parent_format)
-        at += QCOW2_EXT_HEAD + pl_round_up(strlen(q->parent_format), 8);
-    if (q->data_file_name)
-        at += QCOW2_EXT_HEAD + pl_round_up(strlen(q->data_file_name), 8);
-    for (const struct qcow2_extension *x = q->extensions; x && x != wanted; x = x->next)
-        at += QCOW2_EXT_HEAD + pl_round_up(x->len, 8);
-    return at % QCOW2_SECTOR + QCOW2_BITMAPS_EXT_BYTES <= QCOW2_SECTOR;
+    if (qcow2_set_extension(q, QCOW2_EXT_BITMAPS, len ? raw : NULL, len, e) < 0)
+        return -1;
+    q->header.autoclear_features &= ~QCOW2_AUTOCLEAR_BITMAPS;
+    q->header.autoclear_features |= len ? QCOW2_AUTOCLEAR_BITMAPS : 0;
+    return 0;
 }
 
-/* Makes the header point at a directory that is on disk.  Where that changes more than one sector,
- * the extension says nothing meanwhile. */
+/* Makes the header point at a directory that is on disk; without bitmaps at none. */
 static int point_at(struct qcow2 *q, const struct qcow2_bitmaps_ext *ext, struct pl_err *e)
     PL_NEEDS(&q->lock)
 {
     const struct qcow2_extension *old = qcow2_extension(q, QCOW2_EXT_BITMAPS);
-    uint8_t raw[QCOW2_BITMAPS_EXT_BYTES];
+    const uint64_t features = q->header.autoclear_features;
+    uint8_t raw[QCOW2_BITMAPS_EXT_BYTES], before[QCOW2_BITMAPS_EXT_BYTES];
+    const uint32_t old_len = old && old->len == sizeof before ? old->len : 0;
 
-    if (!old || !in_one_sector(q, old)) {
-        if (qcow2_clear_autoclear(q, QCOW2_AUTOCLEAR_BITMAPS, e) < 0)
-            return -1;
-    }
+    if (old_len)
+        memcpy(before, old->data, old_len);
     pl_fields_encode(qcow2_bitmaps_ext_fields, ext, raw, sizeof raw);
-    if (qcow2_set_extension(q, QCOW2_EXT_BITMAPS, raw, sizeof raw, e) < 0 ||
-        qcow2_write_header(q, e) < 0 || qcow2_sync(q, e) < 0)
+    if (say(q, raw, ext->nb_bitmaps ? sizeof raw : 0, e) < 0)
         return -1;
-    if (q->header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS)
+    if (qcow2_replace_header(q, e) == 0)
         return 0;
-    q->header.autoclear_features |= QCOW2_AUTOCLEAR_BITMAPS;
-    return qcow2_write_header(q, e) < 0 || qcow2_sync(q, e) < 0 ? -1 : 0;
+    if (say(q, before, old_len, NULL) < 0)
+        q->broken = true; /* memory does not say what the file does */
+    q->header.autoclear_features = features;
+    return -1;
 }
 
 /* Frees the bits and the table of a bitmap that was replaced. */
@@ -138,23 +134,12 @@ static int free_old(struct qcow2 *q, const struct qcow2_bitmaps_ext *ext,
                             pl_div_up(ext->bitmap_directory_size, q->cluster_size), true, e);
 }
 
-/* Takes the extension away, which says nothing meanwhile. */
-static int point_nowhere(struct qcow2 *q, struct pl_err *e) PL_NEEDS(&q->lock)
-{
-    if (qcow2_clear_autoclear(q, QCOW2_AUTOCLEAR_BITMAPS, e) < 0 ||
-        qcow2_set_extension(q, QCOW2_EXT_BITMAPS, NULL, 0, e) < 0)
-        return -1;
-    return qcow2_write_header(q, e) < 0 || qcow2_sync(q, e) < 0 ? -1 : 0;
-}
-
 /* Writes the directory that lies in `d` and shows it. */
 static int show(struct qcow2 *q, const struct directory *d, struct pl_err *e) PL_NEEDS(&q->lock)
 {
-    struct qcow2_bitmaps_ext ext;
+    struct qcow2_bitmaps_ext ext = { 0 };
 
-    if (!d->count)
-        return qcow2_write_back(q, true, e) < 0 ? -1 : point_nowhere(q, e);
-    if (write_directory(q, d, &ext, e) < 0 || qcow2_write_back(q, true, e) < 0)
+    if ((d->count && write_directory(q, d, &ext, e) < 0) || qcow2_write_back(q, true, e) < 0)
         return -1;
     return point_at(q, &ext, e);
 }

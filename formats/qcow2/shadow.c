@@ -21,9 +21,10 @@ struct moved {
 };
 
 struct qcow2_shadow {
-    uint64_t *table; /* the refcount table that the file shows */
-    uint32_t size;   /* its entries */
-    uint64_t next;   /* the cluster from which on room is looked for */
+    uint64_t *table;              /* the refcount table that the file shows */
+    uint32_t size;                /* its entries */
+    uint64_t next;                /* the cluster from which on room is looked for */
+    uint64_t file_size, file_end; /* as they were at the beginning */
     struct moved *moved;
     size_t moved_count, moved_room;
     uint64_t *tables; /* byte offsets of tables that lost a reference */
@@ -253,6 +254,11 @@ static uint64_t clusters_needed(const struct qcow2 *q, struct qcow2_shadow_need 
     return count + 2 * (count / q->refcounts_per_block) + 8;
 }
 
+uint64_t qcow2_shadow_room(const struct qcow2 *q, struct qcow2_shadow_need need)
+{
+    return clusters_needed(q, need) << q->cluster_bits;
+}
+
 /* Makes sure that enough clusters have refcount blocks: none are added during the change. */
 static int cover(struct qcow2 *q, struct qcow2_shadow_need need, struct pl_err *e)
     PL_NEEDS(&q->lock)
@@ -289,15 +295,28 @@ int qcow2_shadow_begin(struct qcow2 *q, struct qcow2_shadow_need need, struct pl
     s->size = q->refcount_table_size;
     memcpy(s->table, q->refcount_table, s->size * sizeof *s->table);
     s->next = q->free_hint;
+    s->file_size = pl_storage_size(q->file);
+    s->file_end = q->file_end;
     q->shadow = s;
     return 0;
+}
+
+/* Cuts off what was written behind the file's old end.  Where that fails file_end stays: room behind
+ * it does not read as zeros any more. */
+static void cut_file(struct qcow2 *q, const struct qcow2_shadow *s) PL_NEEDS(&q->lock)
+{
+    struct pl_err ignored;
+
+    if (q->file->device || pl_storage_size(q->file) <= s->file_size ||
+        pl_storage_resize(q->file, s->file_size, &ignored) == 0)
+        q->file_end = s->file_end;
 }
 
 void qcow2_shadow_abort(struct qcow2 *q)
 {
     struct qcow2_shadow *s = pl_take(q->shadow);
 
-    /* file_end stays: what was written behind it does not read as zeros any more */
+    cut_file(q, s);
     memcpy(q->refcount_table, s->table, s->size * sizeof *s->table);
     pl_table_cache_drop(q->refcount_cache, 0, PL_OFFSET_MAX);
     free_shadow(s);

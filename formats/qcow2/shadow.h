@@ -19,6 +19,9 @@ struct qcow2_shadow_need {
     uint64_t contiguous; /* clusters that are asked for in runs, at most */
 };
 
+/* The bytes that such a change takes at most, before it frees any. */
+uint64_t qcow2_shadow_room(const struct qcow2 *q, struct qcow2_shadow_need need);
+
 /* Begins a change of an image whose caches are clean (qcow2_settle).  PL_E_NO_SPACE, PL_E_LIMIT,
  * PL_E_NOMEM. */
 int qcow2_shadow_begin(struct qcow2 *q, struct qcow2_shadow_need need, struct pl_err *e)

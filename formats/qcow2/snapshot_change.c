@@ -26,16 +26,31 @@ struct change {
     struct qcow2_header header;         /* as it shall be */
     uint64_t *l1;                       /* the disk's new L1 table; null: it keeps its own */
     struct qcow2_snapshot_draft draft;  /* raw null: the table stays */
+    uint64_t room;                      /* bytes that it may take */
 };
 
-static void end_change(struct qcow2 *q, struct change *c) PL_NEEDS(&q->lock)
+/* A change needs room for what it replaces before it can free anything. */
+static void hint_at_room(const struct qcow2 *q, const struct change *c, struct pl_err *e)
 {
+    if (e && e->kind == PL_E_NO_SPACE && !q->broken)
+        pl_hint(e,
+                "nothing has changed; make %" PRIu64
+                " KiB of room for new tables, then run it again",
+                c->room / 1024);
+}
+
+/* Ends it with the result r, which it returns. */
+static int end_change(struct qcow2 *q, struct change *c, int r, struct pl_err *e) PL_NEEDS(&q->lock)
+{
+    if (r < 0)
+        hint_at_room(q, c, e);
     if (q->shadow)
         qcow2_shadow_abort(q);
     free(c->list);
     free(c->which_l1);
     free(c->l1);
     free(c->draft.raw);
+    return r;
 }
 
 static int check_kind(const struct qcow2 *q, struct pl_err *e)
@@ -79,8 +94,10 @@ static int begin(struct qcow2 *q, struct change *c, const uint64_t *l1, uint32_t
     };
 
     need.contiguous += pl_div_up(c->count * QCOW2_SNAPSHOT_EXTRA_BYTES, q->cluster_size);
-    if (qcow2_count_tables(q, l1, entries, &need.tables, e) < 0 ||
-        qcow2_shadow_begin(q, need, e) < 0)
+    if (qcow2_count_tables(q, l1, entries, &need.tables, e) < 0)
+        return -1;
+    c->room = qcow2_shadow_room(q, need);
+    if (qcow2_shadow_begin(q, need, e) < 0)
         return -1;
     c->header = q->header;
     return 0;
@@ -221,8 +238,7 @@ int qcow2_snapshot_create(void *state, const struct pl_snapshot *facts, struct p
     r = prepare(q, &c, NULL, e);
     if (r == 0)
         r = create(q, &c, &own, e);
-    end_change(q, &c);
-    return r;
+    return end_change(q, &c, r, e);
 }
 
 /* ---- apply ---- */
@@ -272,7 +288,7 @@ int qcow2_snapshot_apply(void *state, const char *name, uint64_t *size, struct p
         r = qcow2_keep_bitmaps(q, c.which->shown.disk_size, &kept, e);
     if (r == 0)
         r = apply(q, &c, e);
-    end_change(q, &c);
+    r = end_change(q, &c, r, e);
     *size = q->header.size;
     pl_lock_drop(&q->lock);
     bitmaps = kept.count;
@@ -313,8 +329,7 @@ int qcow2_snapshot_delete(void *state, const char *name, struct pl_err *e)
     r = prepare(q, &c, name, e);
     if (r == 0)
         r = remove_snapshot(q, &c, e);
-    end_change(q, &c);
-    return r;
+    return end_change(q, &c, r, e);
 }
 
 /* ---- rename ---- */
@@ -335,6 +350,5 @@ int qcow2_snapshot_rename(void *state, const char *name, const char *new_name, s
         r = draft_table(q, &c, NULL, new_name, e);
     if (r == 0)
         r = commit(q, &c, e);
-    end_change(q, &c);
-    return r;
+    return end_change(q, &c, r, e);
 }

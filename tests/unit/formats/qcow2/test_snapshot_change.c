@@ -364,6 +364,24 @@ static void an_external_data_file_is_refused(void **state)
     end(&img);
 }
 
+static void a_failure_leaves_the_file_as_long_as_it_was(void **state)
+{
+    struct image img;
+    uint64_t size;
+
+    (void)state;
+    begin(&img, "cluster_size=4k,refcount_bits=2");
+    fill(&img, 0, 100 * CLUSTER, 1);
+    OK(create(&img, "one", &e));
+    OK(create(&img, "two", &e));
+    size = pl_storage_size(img.rig.st);
+    FAILS(PL_E_LIMIT, "references", create(&img, "three", &e));
+    assert_int_equal(pl_storage_size(img.rig.st), size);
+    fill(&img, 200 * CLUSTER, 1000, 2); /* the rest of new room reads as zeros */
+    assert_int_equal(byte_at(&img, 200 * CLUSTER + 1000), 0);
+    end(&img);
+}
+
 /* A device cannot grow: what does not fit is refused, and all is as it was. */
 static void a_full_device_is_told(void **state)
 {
@@ -385,6 +403,7 @@ static void a_full_device_is_told(void **state)
     } while (create(&img, name, &why) == 0 && ++n < 100);
     assert_in_range(n, 2, 99);
     assert_int_equal(why.kind, PL_E_NO_SPACE);
+    assert_non_null(strstr(why.hint, "KiB of room"));
     check_sound(&img);
     free(list_of(&img, n));
     assert_int_equal(byte_at(&img, 0), (int)n + 2);
@@ -473,6 +492,7 @@ int main(void)
         cmocka_unit_test(a_count_at_its_limit_is_told),
         cmocka_unit_test(a_cluster_without_a_count_is_told),
         cmocka_unit_test(an_external_data_file_is_refused),
+        cmocka_unit_test(a_failure_leaves_the_file_as_long_as_it_was),
         cmocka_unit_test(a_full_device_is_told),
         cmocka_unit_test(bitmaps_that_record_are_marked_by_an_apply_alone),
         cmocka_unit_test(bitmaps_follow_the_size),
