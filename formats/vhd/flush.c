@@ -9,7 +9,7 @@
  * that not each block needs a footer and a sync. */
 #define BLOCKS_AHEAD 8
 #define BYTES_AHEAD (32 * PL_MIB)
-#define BYTES_AHEAD_MIN PL_MIB
+#define BYTES_AHEAD_MIN (256 * PL_KIB)
 
 #define ENTRIES_PER_SECTOR (VHD_SECTOR / 4)
 
