@@ -127,6 +127,8 @@ struct pl_open_args {
                                 facts; the disk's content is not asked for */
     bool keeps_content;   /* what is written leaves the disk as it reads, or no child can tell: the
                            identity that children know the file by stays */
+    bool same_disk;       /* what is written leaves the disk as it reads: records of changes to it
+                             stay right */
     const char *snapshot; /* open this internal snapshot (id or name) read-only instead; null */
     uint32_t cache_bytes; /* the most memory for cached tables; 0: the driver's default */
     const struct pl_report *report; /* warnings; may be null */

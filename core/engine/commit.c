@@ -278,6 +278,7 @@ int pl_commit(const char *path, const struct pl_commit_options *options,
         .empties = !options->keep && !options->base,
         .open = { .format = options->format,
                   .keeps_content = true, /* the child reads the same, emptied or not */
+                  .same_disk = true,
                   .allowed_dirs = options->allowed_dirs,
                   .report = options->report },
     };

@@ -130,6 +130,7 @@ static int open_image(struct rebase *r, struct pl_err *e)
         .writable = true,
         .no_parent = true,
         .keeps_content = true,
+        .same_disk = is_safe(r),
         .allowed_dirs = r->options->allowed_dirs,
         .report = r->options->report,
     };

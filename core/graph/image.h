@@ -27,6 +27,7 @@ struct pl_open_options {
     bool check_only;  /* open what `check` can work on, however damaged */
     bool describe_only; /* open what can be described, though files that it names are missing */
     bool keeps_content; /* see pl_open_args of core/driver.h: children go on knowing the image */
+    bool same_disk;     /* the same: bitmaps stay right */
     const char *const *allowed_dirs; /* folders that parents and data files may come from, besides
                                         the image's own; null-terminated, or null */
     struct pl_keep_undo *undo;       /* writable: what changes can be taken back; null: it cannot */

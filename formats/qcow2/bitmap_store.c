@@ -56,7 +56,7 @@ int qcow2_before_change(struct qcow2 *q, struct pl_err *e)
         if (qcow2_clear_autoclear(q, QCOW2_AUTOCLEAR_BITMAPS, e) < 0)
             return -1;
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; !q->same_disk && i < count; i++) {
         if (!list[i].shown.enabled || list[i].shown.in_use)
             continue;
         if (qcow2_mark_in_use(q, &list[i], e) < 0)

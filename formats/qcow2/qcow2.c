@@ -230,6 +230,7 @@ static int qcow2_open(const struct pl_open_args *args, struct pl_layer *layer, s
     q->file = args->file;
     q->report = args->report;
     q->writable = args->writable && !args->snapshot;
+    q->same_disk = args->same_disk;
     if (load(q, args, e) < 0 || prepare(q, args, e) < 0) {
         qcow2_close(q);
         return -1;

@@ -58,6 +58,7 @@ struct qcow2 {
     struct pl_storage *data; /* guest clusters: `file`, or the external data file (owned) */
     const struct pl_report *report;
     bool writable, snapshot_view;
+    bool same_disk; /* no change is one of the disk's content: bitmaps need not know of it */
     uint32_t cluster_size, cluster_bits;
     uint32_t l2_entry_size; /* 8, or 16 with extended L2 entries */
     uint32_t l2_entries;    /* of one table */

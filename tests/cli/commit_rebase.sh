@@ -255,4 +255,23 @@ for_qemu_img() { # what platter made of a chain, qemu-img merges and rebases
     must "$PLATTER" commit --force "$top"
 }
 it "qemu-img merges and rebases what platter rebased" for_qemu_img
+
+usable_bitmaps() { # IMAGE: names of those that are not marked inconsistent
+    qemu-img info --output=json "$1" |
+        jq -r '."format-specific".data.bitmaps // [] | .[] | select(.flags | index("in-use") | not) | .name'
+}
+with_bitmaps() { # the disk reads the same, so what records its changes stays right; not so the base's
+    make_chain qcow2 qcow2 "" || return
+    qemu-img bitmap --add "$top" changes && qemu-img bitmap --add "chain/$((depth - 1)).qcow2" below
+    must "$PLATTER" rebase -b 0.qcow2 "$top"
+    [[ ! -s run.err ]] || bad "it warns: $(<run.err)"
+    same "bitmaps after the rebase" changes "$(usable_bitmaps "$top")"
+    must "$PLATTER" rebase -b $((depth - 1)).qcow2 "$top"
+    must "$PLATTER" commit "$top"
+    grep -q "bitmap 'below' .*inconsistent" run.err || bad "no warning of the base's: $(<run.err)"
+    same "bitmaps after the commit" changes "$(usable_bitmaps "$top")"
+    same "the base's bitmaps" "" "$(usable_bitmaps "chain/$((depth - 1)).qcow2")"
+    shows $depth.raw "$top"
+}
+it "bitmaps of what reads the same stay right" with_bitmaps
 finish
