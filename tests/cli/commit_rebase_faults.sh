@@ -120,6 +120,22 @@ siblings() {
 }
 it "a sibling that builds on the base" siblings
 
+sibling_of() { # FORMAT: also where the parent is known by an identity
+    local name
+    rm -rf chain && mkdir chain
+    must "$PLATTER" convert -f raw -O "$1" 0.raw chain/base."$1"
+    for name in child sibling; do
+        must "$PLATTER" create -q -f "$1" -b base."$1" -F "$1" chain/$name."$1"
+    done
+    leaves_all "other images build on it.*: sibling.$1" "$PLATTER" commit chain/child."$1"
+    must "$PLATTER" rebase -b "" chain/sibling."$1"
+    must "$PLATTER" commit chain/child."$1"
+    must "$PLATTER" compare -f raw 0.raw chain/sibling."$1"
+}
+for format in vmdk vdi vhd vhdx; do
+    it "$format: a sibling that builds on the base" sibling_of $format
+done
+
 in_other_folders() { # the base lies elsewhere, with a sibling beside the base
     make_chain ""
     mkdir chain2 && mv chain/base.qcow2 chain2/
