@@ -221,12 +221,27 @@ int pl_state_rename(const char *path, const char *name, const char *new_name,
     return result;
 }
 
+/* Whether all that is left of a state is the mark that it is being deleted, which is removed. */
+static bool was_deleted(const struct pl_held_disk *disk, const char *name)
+{
+    PL_FREE char *path = pl_state_path(disk->path, name);
+    PL_FREE char *mark = NULL;
+    struct pl_name_facts facts;
+
+    if (pl_state_check_name(name, NULL) < 0 || !path ||
+        asprintf(&mark, "%s" PL_STATE_DELETING, path) < 0 || !pl_name_look(mark, &facts))
+        return false;
+    return pl_name_remove(mark, NULL) == 0;
+}
+
 static int delete_held(struct pl_held_disk *disk, const char *name, struct pl_err *e)
 {
     const struct pl_way_ops *way = NULL;
     size_t index;
 
-    if (pl_states_find(disk->states, name, &index, e) < 0 || way_of(disk, index, &way, e) < 0)
+    if (pl_states_find(disk->states, name, &index, e) < 0)
+        return was_deleted(disk, name) ? 0 : -1;
+    if (way_of(disk, index, &way, e) < 0)
         return -1;
     if (way->remove(disk, index, e) < 0)
         return pl_within(e, "%s: deleting the snapshot '%s'", disk->path, name);

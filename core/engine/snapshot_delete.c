@@ -2,8 +2,8 @@
  *
  * A marker beside the file tells first that its content is no state any more.  Then
  *   nothing is made of it       it is removed
- *   the disk alone is, and      what the disk says goes into the file, which then takes the disk's
- *   says less than the file     name
+ *   one image alone is, and     what that says goes into the file, which then takes its name
+ *   says less than the file     (snapshot_merge.c)
  *   else                        what the file says goes into each of its children, which then say
  *                               its parent; then it is removed
  * All of them read the same at every instant, and what is done needs not be done again: deleting it
@@ -13,7 +13,6 @@
 
 #include "core/base/checked.h"
 #include "core/base/scope.h"
-#include "core/engine/commit_copy.h"
 #include "core/engine/rebase_copy.h"
 #include "core/engine/snapshot_ways.h"
 #include "core/engine/state_name.h"
@@ -32,14 +31,6 @@ struct deletion {
 static const struct pl_report *report_of(const struct deletion *d)
 {
     return d->disk->options->report;
-}
-
-/* A path's last part. */
-static const char *file_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash ? slash + 1 : path;
 }
 
 /* ---- what stands in the way ---- */
@@ -64,10 +55,10 @@ static bool is_ours(const struct pl_held_disk *disk, const char *name)
 {
     const struct pl_states *states = disk->states;
 
-    if (strcmp(name, file_of(disk->path)) == 0)
+    if (strcmp(name, pl_file_of(disk->path)) == 0)
         return true;
     for (size_t i = 0; i < states->count; i++)
-        if (states->state[i].path && strcmp(name, file_of(states->state[i].path)) == 0)
+        if (states->state[i].path && strcmp(name, pl_file_of(states->state[i].path)) == 0)
             return true;
     return false;
 }
@@ -94,63 +85,54 @@ int pl_refuse_strangers(const struct pl_held_disk *disk, struct pl_image *state,
 
 /* ---- into the file ---- */
 
-static int copy_down(const struct deletion *d, struct pl_image *top, struct pl_err *e)
+/* What a child has of its own, and its size. */
+static void weigh(const struct deletion *d, size_t child, uint64_t *usage, uint64_t *size)
 {
-    struct pl_image *base = top->parent;
-    struct pl_commit_copy job = {
-        .top = top,
-        .base = base,
-        .depth = 1,
-        .report = report_of(d),
-    };
+    const bool is_disk = child == PL_NO_STATE;
 
-    if (base->layer.size < top->layer.size &&
-        pl_resize(base, top->layer.size, false, PL_PREALLOC_OFF, e) < 0)
-        return -1;
-    job.rate = pl_rate_start(0, report_of(d));
-    return pl_commit_copy(&job, e) < 0 || pl_flush(base, e) < 0 ? -1 : 0;
+    *usage = is_disk ? d->states->usage : d->states->state[child].usage;
+    *size = is_disk ? d->states->size : d->states->state[child].size;
 }
 
-/* What the disk says goes into the state's file, which nobody else has open and which takes its
- * name.  1: the file cannot be written. */
-static int merge_disk(const struct deletion *d, struct pl_err *e)
+/* Whether nobody but the disk and its states is made of it. */
+static bool is_free_of_strangers(const struct deletion *d, size_t child)
 {
-    const struct pl_open_options how = {
-        .format = d->disk->driver->name,
-        .keeps_content = true,
-        .allowed_dirs = d->disk->options->allowed_dirs,
-        .report = report_of(d),
-    };
-    struct pl_err why = { 0 };
-    struct pl_image *top;
+    struct pl_image *img;
     int result;
 
-    if (pl_held_open(d->disk, false, true, &top, e) < 0)
-        return -1;
-    result = pl_reopen_parent_writable(top, &how, &why);
-    if (result < 0 && why.kind == PL_E_UNSUPPORTED) {
-        pl_close(top, NULL);
-        return 1;
-    }
-    if (result < 0 && e)
-        *e = why;
-    if (result == 0)
-        result = copy_down(d, top, e);
-    if (pl_close(top, result < 0 ? NULL : e) < 0)
-        result = -1;
-    return result < 0 ? -1 : pl_name_change(d->state->path, d->disk->path, e);
+    if (pl_state_open(d->disk, child, &img, NULL) < 0)
+        return false;
+    result = pl_refuse_strangers(d->disk, img, NULL);
+    pl_close(img, NULL);
+    return result == 0;
 }
 
-/* Room in the file counts, and so does each byte that must be moved; further files of the image
- * would be left behind if it were removed. */
-static bool disk_goes_down(const struct deletion *d)
+/* The one child, which may be the disk; false: there is none, or more. */
+static bool find_only_child(const struct deletion *d, size_t *child)
+{
+    *child = PL_NO_STATE;
+    if (pl_state_children(d->states, d->index) != 1)
+        return false;
+    for (size_t i = 0; i < d->states->count; i++)
+        if (d->states->state[i].parent == d->index)
+            *child = i;
+    return true;
+}
+
+/* Each byte that must be moved counts; further files of the state's image would be left behind if
+ * it were removed. */
+static bool goes_down(const struct deletion *d, size_t *child)
 {
     const uint64_t usage = pl_disk_usage(d->img);
+    uint64_t childs, size;
 
-    if (d->states->stands_on != d->index || pl_state_children(d->states, d->index) != 1 ||
-        d->img->layer.size > d->states->size)
+    if (pl_merge_begun(d->disk, d->index, d->marker, child))
+        return true;
+    if (!find_only_child(d, child))
         return false;
-    return d->states->usage <= usage || usage > pl_storage_disk_usage(d->img->file);
+    weigh(d, *child, &childs, &size);
+    return d->img->layer.size <= size && is_free_of_strangers(d, *child) &&
+           (childs <= usage || usage > pl_storage_disk_usage(d->img->file));
 }
 
 /* ---- into the children ---- */
@@ -164,7 +146,7 @@ static struct pl_parent_ref parent_ref(const struct deletion *d)
     if (!parent)
         return (struct pl_parent_ref){ 0 };
     return (struct pl_parent_ref){
-        .name = said ? said : file_of(parent->path),
+        .name = said ? said : pl_file_of(parent->path),
         .format = parent->driver->name,
         .identity = parent->layer.identity,
     };
@@ -229,29 +211,35 @@ static int remove_state(const struct deletion *d, struct pl_err *e)
 
 /* ---- all of it ---- */
 
-static int work(struct deletion *d, struct pl_err *e)
+/* In the direction that moves less. */
+static int move(struct deletion *d, struct pl_err *e)
 {
     int result = 1;
+    size_t child;
+
+    if (goes_down(d, &child)) {
+        pl_close(pl_take(d->img), NULL);
+        result = pl_merge_child(d->disk, d->index, child, d->marker, e);
+    }
+    if (result == 1 && !d->img && pl_state_open(d->disk, d->index, &d->img, e) < 0)
+        result = -1;
+    return result == 1 ? remove_state(d, e) : result;
+}
+
+static int work(struct deletion *d, struct pl_err *e)
+{
+    PL_FREE char *begun = pl_name_marked(d->marker);
 
     if (refuse_inside(d->img, e) < 0 || pl_refuse_strangers(d->disk, d->img, e) < 0)
         return -1;
     if (d->states->stands_on == d->index && pl_states_inside(d->states))
         return pl_fail(e, PL_E_INVALID, "%s: has snapshots inside, which read from this one",
                        d->disk->path);
-    if (!d->disk->driver->set_parent && pl_state_children(d->states, d->index) > 0 &&
-        !disk_goes_down(d))
+    if (!d->disk->driver->set_parent && pl_state_children(d->states, d->index) > 0)
         return pl_no_slot(d->img, "another backing file for what is made of it", e);
-    if (pl_name_mark(d->marker, e) < 0)
+    if (!begun && pl_name_mark(d->marker, NULL, e) < 0)
         return -1;
-    if (disk_goes_down(d)) {
-        pl_close(pl_take(d->img), NULL);
-        result = merge_disk(d, e);
-    }
-    if (result == 1 && !d->img && pl_state_open(d->disk, d->index, &d->img, e) < 0)
-        result = -1;
-    if (result == 1)
-        result = remove_state(d, e);
-    if (result < 0)
+    if (move(d, e) < 0)
         return e && *e->hint ? -1
                              : pl_hint(e, "disk and snapshots read as before; deleting it once "
                                           "more goes on from here");

@@ -20,14 +20,6 @@ static int no_memory(const struct pl_held_disk *disk, struct pl_err *e)
     return pl_fail(e, PL_E_NOMEM, "%s: no memory", disk->path);
 }
 
-/* A path's last part. */
-static const char *file_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash ? slash + 1 : path;
-}
-
 /* A child of it must be one that can be opened. */
 static int check_depth(const struct pl_image *parent, struct pl_err *e)
 {
@@ -134,7 +126,7 @@ static int create_file(struct pl_held_disk *disk, const char *name, struct pl_er
         return no_memory(disk, e);
     if (settle(disk, e) < 0 || pl_held_open(disk, false, true, &img, e) < 0)
         return -1;
-    options = child_options(disk, img, file_of(path));
+    options = child_options(disk, img, pl_file_of(path));
     result = begin_child(disk, img, &options, &child, e);
     if (pl_close(img, result < 0 ? NULL : e) < 0 && result == 0) {
         pl_new_image_abandon(&child);
@@ -159,7 +151,7 @@ static int rollback_file(struct pl_held_disk *disk, size_t index, struct pl_err 
     }
     if (pl_state_open(disk, index, &parent, e) < 0)
         return -1;
-    options = child_options(disk, parent, file_of(disk->states->state[index].path));
+    options = child_options(disk, parent, pl_file_of(disk->states->state[index].path));
     result = begin_child(disk, parent, &options, &child, e);
     if (result == 0)
         result = pl_new_image_finish_empty(&child, &options, e);
@@ -170,7 +162,7 @@ static int rollback_file(struct pl_held_disk *disk, size_t index, struct pl_err 
 /* ---- rename ---- */
 
 /* Has one child, a state or (PL_NO_STATE) the disk, say `parent`. */
-static int retie(const struct pl_held_disk *disk, size_t child, const struct pl_parent_ref *parent,
+static int retie(const struct pl_held_disk *disk, size_t child, const struct pl_retie *how,
                  struct pl_err *e)
 {
     const struct pl_disk_state *state = child == PL_NO_STATE ? NULL : &disk->states->state[child];
@@ -179,8 +171,8 @@ static int retie(const struct pl_held_disk *disk, size_t child, const struct pl_
 
     if (pl_child_open(disk, child, false, &img, e) < 0)
         return -1;
-    if (img->layer.parent_name) /* others know it by its identity, which stays */
-        result = pl_set_parent(img, parent, e);
+    if (how->other_file || img->layer.parent_name)
+        result = pl_set_parent(img, &how->parent, e);
     if (pl_close(img, result < 0 ? NULL : e) < 0)
         result = -1;
     if (state) /* it tells when the state was kept */
@@ -188,23 +180,34 @@ static int retie(const struct pl_held_disk *disk, size_t child, const struct pl_
     return result;
 }
 
+int pl_retie_children(const struct pl_held_disk *disk, size_t of, const struct pl_retie *how,
+                      struct pl_err *e)
+{
+    const struct pl_states *states = disk->states;
+
+    if (states->stands_on == of && retie(disk, PL_NO_STATE, how, e) < 0)
+        return -1;
+    for (size_t i = 0; i < states->count; i++)
+        if (states->state[i].parent == of && i != how->except && retie(disk, i, how, e) < 0)
+            return -1;
+    return 0;
+}
+
 /* Has all children of state `index`, which is called `path` as well, say that name. */
 static int retie_all(const struct pl_held_disk *disk, size_t index, const char *path,
                      struct pl_err *e)
 {
-    const struct pl_states *states = disk->states;
+    struct pl_retie how = {
+        .parent = { .name = pl_file_of(path), .format = disk->driver->name },
+        .except = PL_NO_STATE,
+    };
     struct pl_image *img;
-    struct pl_parent_ref parent = { .name = file_of(path), .format = disk->driver->name };
-    int result = 0;
+    int result;
 
     if (pl_state_open(disk, index, &img, e) < 0)
         return -1;
-    parent.identity = img->layer.identity;
-    if (states->stands_on == index)
-        result = retie(disk, PL_NO_STATE, &parent, e);
-    for (size_t i = 0; result == 0 && i < states->count; i++)
-        if (states->state[i].parent == index)
-            result = retie(disk, i, &parent, e);
+    how.parent.identity = img->layer.identity;
+    result = pl_retie_children(disk, index, &how, e);
     pl_close(img, NULL);
     return result;
 }

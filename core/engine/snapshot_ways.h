@@ -3,6 +3,8 @@
 #ifndef PL_CORE_ENGINE_SNAPSHOT_WAYS_H
 #define PL_CORE_ENGINE_SNAPSHOT_WAYS_H
 
+#include <string.h>
+
 #include "core/engine/states.h"
 
 /* One way.  `index` is that of a state in disk->states that was kept this way. */
@@ -19,6 +21,36 @@ extern const struct pl_way_ops pl_way_inside, pl_way_files, pl_way_copies;
 /* ---- snapshot_files.c ---- */
 /* Finishes or undoes what an interrupted change of names left behind: disk->twins are gone. */
 int pl_twins_clear(struct pl_held_disk *disk, struct pl_err *e) PL_CHECK;
+
+/* What children of a state are to say. */
+struct pl_retie {
+    struct pl_parent_ref parent;
+    bool other_file; /* it has another identity; else its name alone is new, which children that
+                        say none need not know */
+    size_t except;   /* a child that goes on saying what it says; PL_NO_STATE: none */
+};
+/* Has the children of state `of`, states and the disk, say another parent that reads the same. */
+int pl_retie_children(const struct pl_held_disk *disk, size_t of, const struct pl_retie *how,
+                      struct pl_err *e) PL_CHECK;
+
+/* A path's last part. */
+static inline const char *pl_file_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+/* ---- snapshot_merge.c ---- */
+/* The state `index` is to go, and its one child, another state or (PL_NO_STATE) the disk, has less
+ * of its own: that goes into the state's file, which then takes the child's name.  Nothing else has
+ * the file open, and `marker` tells that the state goes.  1: it cannot be written; nothing was
+ * changed. */
+int pl_merge_child(struct pl_held_disk *disk, size_t index, size_t child, const char *marker,
+                   struct pl_err *e) PL_CHECK;
+/* The child whose merging was begun, and is past the copy, when it was interrupted; false: none. */
+bool pl_merge_begun(const struct pl_held_disk *disk, size_t index, const char *marker,
+                    size_t *child);
 
 /* ---- snapshot_delete.c ---- */
 /* PL_E_INVALID where images in the folder that are neither the disk nor one of its states are made

@@ -160,17 +160,42 @@ static int add_twin(struct gathering *g, const char *path, struct pl_err *e)
     return 0;
 }
 
-static bool is_known(const struct gathering *g, struct pl_storage_id id)
+static bool is_disk(const struct gathering *g, struct pl_storage_id id)
 {
-    struct pl_storage_id disk;
     struct pl_storage *file = g->disk->file;
+    struct pl_storage_id disk;
 
-    if (file->ops->id && file->ops->id(file, &disk) && same_id(disk, id))
-        return true;
+    return file->ops->id && file->ops->id(file, &disk) && same_id(disk, id);
+}
+
+/* The state that is this file; null: none is so far. */
+static struct found *find_file(const struct gathering *g, struct pl_storage_id id)
+{
     for (size_t i = 0; i < g->count; i++)
         if (g->found[i].state.path && same_id(g->found[i].id, id))
-            return true;
-    return false;
+            return &g->found[i];
+    return NULL;
+}
+
+/* Another name of a file that is known.  Of a state that goes it is the one that goes. */
+static int add_other_name(struct gathering *g, struct found *known, char **path, const char *name,
+                          struct pl_err *e)
+{
+    char *copy;
+
+    if (!known || !known->state.deleting || has_marker(*path))
+        return add_twin(g, *path, e);
+    copy = strdup(name);
+    if (!copy || add_twin(g, known->state.path, e) < 0) {
+        free(copy);
+        return no_memory(g, e);
+    }
+    free(known->state.path);
+    free(known->state.name);
+    known->state.path = pl_take(*path);
+    known->state.name = copy;
+    known->state.deleting = false;
+    return 0;
 }
 
 /* The state called `name`; the name of the file was taken apart to get it. */
@@ -184,8 +209,9 @@ static int add_file(struct gathering *g, const char *name, struct pl_err *e)
         return no_memory(g, e);
     if (!pl_name_look(path, &facts) || !facts.regular)
         return 0;
-    if (is_known(g, facts.id))
-        return add_twin(g, path, e);
+    f = find_file(g, facts.id);
+    if (f || is_disk(g, facts.id))
+        return add_other_name(g, f, &path, name, e);
     f = add(g);
     if (!f)
         return no_memory(g, e);

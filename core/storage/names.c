@@ -77,14 +77,39 @@ int pl_name_remove(const char *path, struct pl_err *e)
     return sync_folder(path, "it is removed", e);
 }
 
-int pl_name_mark(const char *path, struct pl_err *e)
+/* The line is there as a whole or, by its missing end, not at all. */
+static int write_line(int fd, const char *path, const char *text, struct pl_err *e)
 {
-    const int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    char line[PL_MARK_MAX];
+    const int len = snprintf(line, sizeof line, "%s\n", text);
+
+    if (len < 0 || (size_t)len >= sizeof line)
+        return pl_fail(e, PL_E_LIMIT, "%s: too long a line for it", path);
+    if (pwrite(fd, line, (size_t)len, 0) != len || ftruncate(fd, len) < 0 || fsync(fd) < 0)
+        return pl_fail_sys(e, errno ? errno : EIO, "%s: writing it", path);
+    return 0;
+}
+
+int pl_name_mark(const char *path, const char *text, struct pl_err *e)
+{
+    PL_CLOSE_FD int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
     if (fd < 0)
         return pl_fail_sys(e, errno, "%s: creating it", path);
-    close(fd);
+    if (text && write_line(fd, path, text, e) < 0)
+        return -1;
     return sync_folder(path, "it is there", e);
+}
+
+char *pl_name_marked(const char *path)
+{
+    PL_CLOSE_FD int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    char line[PL_MARK_MAX];
+    const ssize_t len = fd < 0 ? -1 : read(fd, line, sizeof line);
+
+    if (len < 1 || line[len - 1] != '\n' || memchr(line, '\0', (size_t)len))
+        return NULL;
+    return strndup(line, (size_t)len - 1);
 }
 
 void pl_name_set_date(const char *path, uint64_t sec, uint32_t nsec)

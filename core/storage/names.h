@@ -30,8 +30,13 @@ int pl_name_change(const char *from, const char *to, struct pl_err *e) PL_CHECK;
 /* Takes a name away. */
 int pl_name_remove(const char *path, struct pl_err *e) PL_CHECK;
 
-/* Makes an empty file unless there is one. */
-int pl_name_mark(const char *path, struct pl_err *e) PL_CHECK;
+/* Makes a file that holds a line of text (null: nothing), in the place of one that is there. */
+int pl_name_mark(const char *path, const char *text, struct pl_err *e) PL_CHECK;
+
+/* The line that such a file holds, without its end; the caller's to free.  Null: there is no such
+ * file, or no whole line of less than PL_MARK_MAX bytes in it. */
+char *pl_name_marked(const char *path);
+#define PL_MARK_MAX 256
 
 /* Sets the date of a file's content.  Not on stable storage; a failure is none. */
 void pl_name_set_date(const char *path, uint64_t sec, uint32_t nsec);

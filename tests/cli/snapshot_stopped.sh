@@ -57,42 +57,51 @@ half_deleted() {
 }
 it "delete: what was begun is marked, and finished" half_deleted
 
-# A deletion that moves some 30 MiB: into the file, or into two children.
-big_disk() { # FORMAT DOWN|UP
+# A deletion that moves some 30 MiB: what the disk has into the file (DOWN), what a state in between
+# has (MIDDLE), or what the file has into two children (UP).
+big_disk() { # FORMAT DOWN|MIDDLE|UP
     new_disk "$1" "" big0.raw
     local options=()
     [[ $1 != qcow2 ]] || options=(--external)
     snapshot create "${options[@]}" "d/disk.$1" base
-    if [[ $2 == UP ]]; then
+    if [[ $2 != DOWN ]]; then
+        [[ $2 == UP ]] || child_writes "$1"
         snapshot create "${options[@]}" "d/disk.$1" child
-        snapshot rollback "d/disk.$1" base
+        [[ $2 == MIDDLE ]] || snapshot rollback "d/disk.$1" base
     fi
     must "$PLATTER" convert -q -n -f raw -O "$1" big1.raw "d/disk.$1"
-    [[ $2 == UP ]] || { # less than the file has
-        truncate -s 60M zeros.raw
-        must "$PLATTER" compact -q "d/disk.$1"
-    }
+    base_file=$(stat -c %i "d/disk.snapshot-base.$1")
 }
-big_reads() { # FORMAT DOWN|UP
+# The state in between has less than the first one.
+child_writes() { # FORMAT
+    must "$PLATTER" convert -q -n -f raw -O "$1" big2.raw "d/disk.$1"
+}
+big_reads() { # FORMAT DOWN|MIDDLE|UP
     must "$PLATTER" compare -f raw -F "$1" big1.raw "d/disk.$1"
-    [[ $2 == DOWN ]] || must "$PLATTER" compare -f raw -F "$1" big0.raw "d/disk.snapshot-child.$1"
+    case $2 in
+    UP) must "$PLATTER" compare -f raw -F "$1" big0.raw "d/disk.snapshot-child.$1" ;;
+    MIDDLE) must "$PLATTER" compare -f raw -F "$1" big2.raw "d/disk.snapshot-child.$1" ;;
+    esac
 }
 make_big() {
     noise 31457280 9 >big0.raw && truncate -s 60M big0.raw
     cp big0.raw big1.raw
     noise 20971520 8 | dd of=big1.raw bs=1M seek=10 conv=notrunc status=none iflag=fullblock
+    truncate -s 60M big2.raw && noise 15728640 7 | dd of=big2.raw bs=1M seek=20 conv=notrunc status=none
 }
-finishes() { # FORMAT DOWN|UP
+finishes() { # FORMAT DOWN|MIDDLE|UP
     big_reads "$1" "$2" || return
     snapshot delete "d/disk.$1" base
     big_reads "$1" "$2"
+    [[ $2 != MIDDLE ]] ||
+        same "the file of the state" "$base_file" "$(stat -c %i "d/disk.snapshot-child.$1")"
     [[ ! -e d/disk.snapshot-base.$1 && ! -e d/disk.snapshot-base.$1.deleting ]] ||
         bad "something is left: $(ls d)"
     run "$PLATTER" check -q -r all "d/disk.$1" # what a killed writer leaked
     must "$PLATTER" check -q "d/disk.$1"
 }
 
-stopped() { # FORMAT DOWN|UP SIGNAL...
+stopped() { # FORMAT DOWN|MIDDLE|UP SIGNAL...
     local signal child delay=0.01
     big_disk "$1" "$2"
     for signal in "${@:3}"; do
@@ -131,6 +140,8 @@ full_disk() { # FORMAT
 make_big
 for format in qcow2 vmdk vhd vhdx vdi; do
     it "$format: stopped while it goes into the file" stopped "$format" DOWN INT KILL KILL KILL KILL KILL
+    it "$format: stopped while a state in between goes into the file" \
+        stopped "$format" MIDDLE INT KILL KILL KILL KILL KILL KILL KILL
     it "$format: stopped while it goes into the children" stopped "$format" UP INT KILL KILL KILL KILL KILL
     it "$format: a full file system" full_disk "$format"
 done
