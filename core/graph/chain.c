@@ -61,6 +61,14 @@ static bool was_changed(const struct pl_image *child, const struct pl_image *par
     return revision && !pl_has_identity(parent, revision);
 }
 
+static bool is_in_chain(const struct pl_step *s, struct pl_storage *file)
+{
+    for (const struct pl_image *img = s->youngest; img; img = img->parent)
+        if (pl_storage_same(img->file, file))
+            return true;
+    return false;
+}
+
 /* *link says which of the two it is. */
 static int refuse_loop(const struct pl_step *s, struct pl_storage *file, const char *name,
                        enum pl_link *link, struct pl_err *e)
@@ -74,11 +82,10 @@ static int refuse_loop(const struct pl_step *s, struct pl_storage *file, const c
         return pl_fail(e, PL_E_LIMIT, "%s: its chain of backing files is deeper than %d",
                        s->youngest->path, PL_CHAIN_MAX);
     *link = PL_LINK_LOOP;
-    for (const struct pl_image *img = s->youngest; img; img = img->parent)
-        if (pl_storage_same(img->file, file))
-            return pl_fail(e, PL_E_CORRUPT, "%s: its backing file '%s' is already in the chain",
-                           s->child->path, name);
-    return 0;
+    return is_in_chain(s, file)
+               ? pl_fail(e, PL_E_CORRUPT, "%s: its backing file '%s' is already in the chain",
+                         s->child->path, name)
+               : 0;
 }
 
 static enum pl_link link_of_failure(enum pl_kind kind)
@@ -151,16 +158,17 @@ int pl_step_to(const struct pl_step *s, const char *name, enum pl_link *link, st
 }
 
 /* Whether the file could be the parent, by its first bytes: the format of the child. */
-static bool is_candidate(const struct pl_step *s, const char *name)
+static bool is_candidate(const struct pl_step *s, const char *name, struct pl_err *e)
 {
     const struct pl_opener opener = { .allowed = s->options->allowed_dirs, .force_share = true };
     const struct pl_driver *driver;
     struct pl_storage *file;
     bool same;
 
-    if (pl_open_named(&opener, s->child->file, name, PL_READ, &file, NULL) < 0)
+    if (pl_open_named(&opener, s->child->file, name, PL_READ, &file, e) < 0)
         return false;
-    same = pl_probe_file(file, NULL, &driver, NULL) == 0 && driver == s->child->driver;
+    same = pl_probe_file(file, NULL, &driver, e) == 0 && driver == s->child->driver &&
+           !is_in_chain(s, file);
     pl_storage_close(file, NULL);
     return same;
 }
@@ -179,8 +187,13 @@ static int try_candidate(const struct pl_step *s, const char *folder, const char
                          enum pl_link *link)
 {
     PL_FREE char *path = name_in(folder, name);
+    struct pl_err why = { 0 };
 
-    return path && is_candidate(s, path) && pl_step_to(s, path, link, NULL) == 0 ? 0 : 1;
+    if (path && is_candidate(s, path, &why) && pl_step_to(s, path, link, &why) == 0)
+        return 0;
+    if (!s->unseen->kind && (why.kind == PL_E_LOCKED || why.kind == PL_E_SYS))
+        *s->unseen = why;
+    return 1;
 }
 
 /* Looks for the identity in a folder (null: the child's): what a name says ends with a move to
@@ -260,13 +273,27 @@ static int search(const struct pl_step *s, struct pl_step_found *found, struct p
     return result;
 }
 
+/* The parent may be the file that could not be looked at. */
+static void add_unseen(struct pl_err *why, const struct pl_err *unseen)
+{
+    const struct pl_err first = *why;
+
+    if (!unseen->kind)
+        return;
+    pl_fail(why, unseen->kind, "%s; one was not looked at: %s", first.msg, unseen->msg);
+    pl_hint(why, "%s", *first.hint ? first.hint : unseen->hint);
+    why->sys = unseen->sys;
+}
+
 int pl_step(const struct pl_step *s, struct pl_step_found *found, struct pl_err *e)
 {
     const char *name = s->child->layer.parent_name;
     const char *wanted = s->child->layer.parent_identity;
-    struct pl_err why = { 0 };
+    struct pl_err why = { 0 }, unseen = { 0 };
+    struct pl_step searching = *s;
     int result;
 
+    searching.unseen = &unseen;
     *found = (struct pl_step_found){ .link = PL_LINK_MISSING };
     pl_fail(&why, PL_E_NOT_FOUND, "no file in its folder%s has the identity %s of its parent",
             s->options->allowed_dirs && *s->options->allowed_dirs ? " or the allowed ones" : "",
@@ -274,9 +301,10 @@ int pl_step(const struct pl_step *s, struct pl_step_found *found, struct pl_err 
     if (name && pl_step_to(s, name, &found->link, &why) == 0)
         return 0;
     if (wanted && pl_may_be_elsewhere(found->link)) {
-        result = search(s, found, e);
+        result = search(&searching, found, e);
         if (result <= 0)
             return result;
+        add_unseen(&why, &unseen);
         if (!*why.hint)
             pl_hint(&why, "use --allow-dir DIR to look for it in the folder DIR, too");
     }

@@ -9,7 +9,8 @@ struct pl_step {
     struct pl_image *youngest, *child; /* child is the last of youngest's chain, as it is so far */
     const struct pl_open_options *options; /* of the youngest: locks, folders */
     const struct pl_report *report;        /* for what opening says of the file; may be null */
-    bool writable;     /* the parent is to be written to, without its children noticing */
+    bool writable;         /* the parent is to be written to, without its children noticing */
+    struct pl_err *unseen; /* pl_step's own: see there; the caller leaves it null */
     bool any_identity; /* a parent without the identity wanted is taken, too: by pl_step_to alone */
 };
 
@@ -29,7 +30,8 @@ const char *pl_last_part(const char *name);
 
 /* Opens the parent alone, by the name that the child gives, else by its identity, in the child's
  * folder and the allowed ones, and hangs it below the child.  A failure leaves the child as it was;
- * found->link says which one. */
+ * found->link says which one.  Where no file has the identity, the error tells of the first that
+ * could not be looked at, since that one may be the parent. */
 int pl_step(const struct pl_step *step, struct pl_step_found *found, struct pl_err *e) PL_CHECK;
 
 /* The same for the file of that name, seen from the child's folder. */
