@@ -138,6 +138,16 @@ static int fill_parent(struct vhd *v, struct pl_layer *layer, struct pl_err *e)
     return pl_fail(e, PL_E_CORRUPT, "a differencing disk that says nothing about its parent");
 }
 
+/* What changes the footers was interrupted between the one at the end and its copy.  Done again, it
+ * finds the end's right and has nothing to do. */
+static int finish_footers(struct vhd *v, const struct pl_open_args *args, struct pl_err *e)
+{
+    PL_LOCKED(&v->lock);
+    if (!args->writable || args->check_only || v->file->device || v->at_end != VHD_GOOD)
+        return 0;
+    return vhd_mend_footers(v, e);
+}
+
 static int read_file(struct vhd *v, const struct pl_open_args *args, struct pl_layer *layer,
                      struct pl_err *e)
 {
@@ -153,7 +163,7 @@ static int read_file(struct vhd *v, const struct pl_open_args *args, struct pl_l
                 v->file->name);
     if (v->has_parent && fill_parent(v, layer, e) < 0)
         return -1;
-    return set_identity(v, layer, e);
+    return set_identity(v, layer, e) < 0 ? -1 : finish_footers(v, args, e);
 }
 
 /* A fixed disk that goes through a pipe: nothing can be read back, but it was just created. */
