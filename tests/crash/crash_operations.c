@@ -107,20 +107,28 @@ static bool is_known(struct run *run, uint64_t hash)
     return false;
 }
 
-static bool holds(struct run *run, uint64_t seed, struct problem *problem)
+/* What is seen is what may be seen there. */
+static bool shows(const struct run *run, struct look *seen, struct problem *problem)
 {
     const struct trial *trial = run->trial;
     const bool ended = replay_played(run->replay) == replay_length(run->replay);
     const size_t mark = replay_marks(run->replay);
     const struct look *new = &run->at_mark[ended ? run->mark_count - 1 : mark + 1];
     const struct look *old = ended ? new : &run->at_mark[mark];
-    const bool again = (replay_played(run->replay) + seed) % AGAIN_EVERY == 0;
-    struct look seen;
-    bool good = look_at(trial, trial->fast, &seen, problem) &&
-                look_allowed(trial, &seen, old, new, problem) &&
-                (trial->op->damaged || look_sound(trial, trial->fast, true, problem));
 
-    if (good && again)
+    return look_at(trial, trial->fast, seen, problem) &&
+           look_allowed(trial, seen, old, new, problem) &&
+           (trial->op->damaged || look_sound(trial, trial->fast, 0, problem));
+}
+
+static bool holds(struct run *run, uint64_t seed, struct problem *problem)
+{
+    const struct trial *trial = run->trial;
+    const bool again = (replay_played(run->replay) + seed) % AGAIN_EVERY == 0;
+    struct look seen = { 0 };
+    bool good = trial->op->opens_again || shows(run, &seen, problem);
+
+    if (good && (again || trial->op->opens_again))
         good = trial_finishes(trial, trial->fast, problem);
     else if (good && !trial->op->damaged)
         good = look_writable(trial, trial->fast, &seen, problem);

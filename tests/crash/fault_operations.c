@@ -186,7 +186,7 @@ static void fill_file_system(const struct trial *trial, uint64_t runs, uint64_t 
         run_quietly("mkdir -p '%s'", folder);
         if (!mount_small(folder, 256 << 20, false))
             return;
-        disturb_small(trial, folder, rig_below(random, 160) * 4096);
+        disturb_small(trial, folder, (1 + rig_below(random, 160)) * 4096);
     }
 }
 
@@ -226,7 +226,7 @@ static void refused_beside_all(const struct trial *trial)
     const struct view *view = trial->op->views;
 
     for (size_t i = 0; i < VIEW_COUNT && view[i].path; i++)
-        if (!view[i].snapshot && folder_find(&trial->start, view[i].path))
+        if (!view[i].snapshot && !view[i].aside && folder_find(&trial->start, view[i].path))
             refused_beside(trial, view[i].path, true);
     if (folder_find(&trial->start, view[0].path))
         refused_beside(trial, view[0].path, false);

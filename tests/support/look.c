@@ -15,8 +15,10 @@
 #include "core/base/checked.h"
 #include "core/base/scope.h"
 #include "core/graph/image.h"
+#include "core/storage/storage.h"
 
 #define SECTOR 512u
+#define GROWTH (3 * PL_MIB / 2)
 
 bool problem_in(struct problem *problem, const char *fmt, ...)
 {
@@ -144,13 +146,6 @@ void look_free(struct look *look)
 
 /* ---- judging ---- */
 
-/* Where a fixed VHD ends moves in two steps: for an instant one of its footers shows as data, in
- * the part of the disk that only the larger state has. */
-static bool is_footer(const uint8_t *sector)
-{
-    return memcmp(sector, "conectix", 8) == 0;
-}
-
 /* The first sector that is neither's; UINT64_MAX: none. */
 static uint64_t strange_sector(const struct pages *seen, const struct pages *old,
                                const struct pages *new)
@@ -163,8 +158,7 @@ static uint64_t strange_sector(const struct pages *seen, const struct pages *old
 
         a = a ? a : zeros, b = b ? b : zeros, c = c ? c : zeros;
         for (size_t at = 0; at < PAGE_BYTES; at += SECTOR)
-            if (memcmp(a + at, b + at, SECTOR) != 0 && memcmp(a + at, c + at, SECTOR) != 0 &&
-                !is_footer(a + at))
+            if (memcmp(a + at, b + at, SECTOR) != 0 && memcmp(a + at, c + at, SECTOR) != 0)
                 return i * (PAGE_BYTES / SECTOR) + at / SECTOR;
     }
     return UINT64_MAX;
@@ -174,15 +168,6 @@ static bool is_same(const struct look *a, const struct look *b, size_t index)
 {
     return a->there[index] == b->there[index] &&
            (!a->there[index] || pages_hash(&a->disk[index]) == pages_hash(&b->disk[index]));
-}
-
-/* But for what is_footer tells of. */
-static bool is_almost(const struct look *seen, const struct look *wanted, size_t index)
-{
-    const struct pages *disk = &wanted->disk[index];
-
-    return wanted->there[index] && seen->disk[index].size == disk->size &&
-           strange_sector(&seen->disk[index], disk, disk) == UINT64_MAX;
 }
 
 static bool one_allowed(const struct look *seen, const struct look *old, const struct look *new,
@@ -201,8 +186,7 @@ static bool one_allowed(const struct look *seen, const struct look *old, const s
     if (strange != UINT64_MAX)
         return problem_in(problem, "sector %ju is neither the old nor the new one",
                           (uintmax_t)strange);
-    return by_sectors || is_almost(seen, old, index) || is_almost(seen, new, index) ||
-           problem_in(problem, "old and new sectors are mixed");
+    return by_sectors || problem_in(problem, "old and new sectors are mixed");
 }
 
 bool look_allowed(const struct trial *trial, const struct look *seen, const struct look *old,
@@ -246,13 +230,13 @@ static bool one_sound(const struct trial *trial, const char *path, bool interrup
     return true;
 }
 
-bool look_sound(const struct trial *trial, const char *folder, bool interrupted,
+bool look_sound(const struct trial *trial, const char *folder, size_t mended,
                 struct problem *problem)
 {
     for (size_t i = 0; i < VIEW_COUNT && trial->op->views[i].path; i++) {
         PL_FREE char *path = path_of(folder, &trial->op->views[i]);
 
-        if (!trial->op->views[i].snapshot && !one_sound(trial, path, interrupted, problem))
+        if (!trial->op->views[i].snapshot && !one_sound(trial, path, i >= mended, problem))
             return problem_in(problem, "%s", trial->op->views[i].path);
     }
     return true;
@@ -260,16 +244,22 @@ bool look_sound(const struct trial *trial, const char *folder, bool interrupted,
 
 /* ---- writing ---- */
 
-/* Writes into the middle of the disk, in `want` as well. */
+/* Writes into the middle of the disk, and makes it larger if that can be: what lies behind must be
+ * zeros, whatever was there before it shrank.  Does the same to `want`. */
 static int write_some(struct pl_image *img, struct pages *want, struct pl_err *e)
 {
     static const char text[] = "written after the crash";
-    const uint64_t at = pl_size(img) / 2;
+    const uint64_t at = pl_size(img) / 2, larger = pl_size(img) + GROWTH;
 
-    if (at + sizeof text > pl_size(img))
-        return 0;
-    pages_write(want, at, text, sizeof text);
-    return pl_write(img, at, text, sizeof text, e) < 0 || pl_flush(img, e) < 0 ? -1 : 0;
+    if (at + sizeof text <= pl_size(img)) {
+        pages_write(want, at, text, sizeof text);
+        if (pl_write(img, at, text, sizeof text, e) < 0 || pl_flush(img, e) < 0)
+            return -1;
+    }
+    if (pl_resize(img, larger, false, PL_PREALLOC_OFF, e) < 0)
+        return e->kind == PL_E_UNSUPPORTED ? 0 : -1;
+    pages_resize(want, larger);
+    return 0;
 }
 
 bool look_writable(const struct trial *trial, const char *folder, const struct look *seen,
@@ -296,7 +286,7 @@ bool look_writable(const struct trial *trial, const char *folder, const struct l
         library_problem(problem, &e);
     holds = holds && look_at(trial, folder, &now, problem) &&
             look_allowed(trial, &now, &want, &want, problem) &&
-            look_sound(trial, folder, false, problem);
+            look_sound(trial, folder, 1, problem);
     look_free(&now);
     look_free(&want);
     return holds ? true : problem_in(problem, "after a write");

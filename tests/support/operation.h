@@ -24,6 +24,7 @@ struct view {
     const char *path;     /* null: no further view */
     const char *snapshot; /* an internal one; null: the disk */
     enum view_rule rule;
+    bool aside; /* the operation does not open it, so it may be in use meanwhile */
 };
 
 struct operation {
@@ -36,7 +37,9 @@ struct operation {
     /* Shell commands: what a hint tells the user to do before it is done again; null: nothing. */
     const char *clear_up;
     struct view views[VIEW_COUNT]; /* the first is the disk that the operation is about */
-    bool damaged;                  /* check finds faults of the start; they are gone in the end */
+    bool damaged;      /* check finds faults of the start; they are gone in the end ... */
+    bool ends_damaged; /* ... unless this says that they are not */
+    bool opens_again;  /* interrupted, it need not open until the operation was done again */
     bool new_disk; /* the first view's file is not there before, or is replaced whatever it is */
 };
 
@@ -102,9 +105,9 @@ void look_free(struct look *look);
 bool look_allowed(const struct trial *trial, const struct look *seen, const struct look *old,
                   const struct look *new, struct problem *problem);
 
-/* Whether check finds nothing but leaks in any image of the operation, and what the format cannot
- * avoid when it is interrupted. */
-bool look_sound(const struct trial *trial, const char *folder, bool interrupted,
+/* Whether check finds nothing but leaks in any image of the operation, and, but for the first
+ * `mended` views, what the format cannot avoid when it is interrupted. */
+bool look_sound(const struct trial *trial, const char *folder, size_t mended,
                 struct problem *problem);
 
 /* Whether the first disk can be opened for writing, and takes and keeps a write, beside which

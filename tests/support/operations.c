@@ -13,6 +13,11 @@
         .path = "base.img", .rule = VIEW_SAME                                                      \
     }
 
+#define SAME_DISK                                                                                  \
+    {                                                                                              \
+        .path = "disk.img", .rule = VIEW_SAME                                                      \
+    }
+
 #define SPARSE                                                                                     \
     "qcow2 qcow2:cluster_size=4k qcow2:compat=0.10,cluster_size=512 "                              \
     "qcow2:extended_l2=on,cluster_size=16k vmdk vdi:block_size=64k "                               \
@@ -26,10 +31,16 @@
 
 /* Data, zeros of both kinds, and room that was never written to; the base under it is full. */
 #define FILLED "guest disk.img noise:1:0:900K null:200K:300K zero:700K:100K noise:2:1500K:70K\n"
+#define COMPACTABLE "guest disk.img noise:1:0:2M null:0:1900K\n"
 #define OVERLAY                                                                                    \
     "new base.img 2M\n"                                                                            \
     "guest base.img noise:7:0:2M\n"                                                                \
     "p create -q -f $F $WITH -b base.img -F $F disk.img\n"
+/* With one more in between. */
+#define OVERLAY3                                                                                   \
+    "new base.img 2M; guest base.img noise:7:0:2M\n"                                               \
+    "p create -q -f $F $WITH -b base.img -F $F middle.img; guest middle.img noise:8:100K:300K\n"   \
+    "p create -q -f $F $WITH -b middle.img -F $F disk.img\n"
 
 const struct operation operations[] = {
     { .name = "create",
@@ -94,15 +105,15 @@ const struct operation operations[] = {
       .command = "resize -q -f $F disk.vmdk 5G",
       .views = { { .path = "disk.vmdk" } } },
     { .name = "compact",
-      .formats = SPARSE " raw vdi:static=on",
-      .setup = "new disk.img 2M\n" FILLED,
+      .formats = SPARSE,
+      .setup = "new disk.img 2M\n" COMPACTABLE,
       .command = "compact -q -f $F disk.img",
-      .views = { { .path = "disk.img", .rule = VIEW_SAME } } },
+      .views = { SAME_DISK } },
     { .name = "compact, an overlay",
-      .formats = OVERLAYS,
-      .setup = OVERLAY FILLED,
+      .formats = "qcow2 vmdk vdi:block_size=64k vhdx:block_size=1M", /* VHD has no zeros */
+      .setup = OVERLAY COMPACTABLE,
       .command = "compact -q -f $F disk.img",
-      .views = { { .path = "disk.img", .rule = VIEW_SAME }, BASE } },
+      .views = { SAME_DISK, BASE } },
     { .name = "convert, to a new file",
       .formats = SPARSE " " FLAT,
       .setup = "new source.img 2M; guest source.img noise:3:500K:600K",
@@ -116,17 +127,58 @@ const struct operation operations[] = {
       .command = "convert -n -f $F -O $F source.img disk.img",
       .views = { { .path = "disk.img", .rule = VIEW_SECTORS },
                  { .path = "source.img", .rule = VIEW_SAME } } },
+    { .name = "commit",
+      .formats = OVERLAYS,
+      .setup = OVERLAY FILLED,
+      .command = "commit -q -f $F disk.img",
+      .views = { SAME_DISK, { .path = "base.img", .rule = VIEW_SECTORS } } },
+    { .name = "commit, keeping the child",
+      .formats = OVERLAYS,
+      .setup = OVERLAY FILLED,
+      .command = "commit -q -d -f $F disk.img",
+      .views = { SAME_DISK, { .path = "base.img", .rule = VIEW_SECTORS } } },
+    { .name = "commit, into a shorter base",
+      .formats = OVERLAYS,
+      .setup = "new base.img 1M; guest base.img noise:7:0:1M\n"
+               "p create -q -f $F $WITH -b base.img -F $F disk.img 2M\n" FILLED,
+      .command = "commit -q -f $F disk.img",
+      .views = { SAME_DISK, { .path = "base.img", .rule = VIEW_SECTORS } } },
+    { .name = "commit, through a chain",
+      .formats = OVERLAYS,
+      .setup = OVERLAY3 FILLED,
+      .command = "commit -q -f $F -b base.img disk.img",
+      .views = { SAME_DISK, { .path = "base.img", .rule = VIEW_SECTORS } } },
+    { .name = "rebase",
+      .formats = OVERLAYS,
+      .setup = OVERLAY FILLED "new other.img 2M; guest other.img noise:9:0:1M noise:2:1500K:30K",
+      .command = "rebase -q -f $F -b other.img -F $F disk.img",
+      .views = { SAME_DISK, BASE, { .path = "other.img", .rule = VIEW_SAME } } },
+    { .name = "rebase, within the chain",
+      .formats = OVERLAYS,
+      .setup = OVERLAY3 FILLED,
+      .command = "rebase -q -f $F -b base.img -F $F disk.img",
+      .views = { SAME_DISK, BASE, { .path = "middle.img", .rule = VIEW_SAME } } },
+    { .name = "rebase, to no base",
+      .formats = OVERLAYS,
+      .setup = OVERLAY FILLED,
+      .command = "rebase -q -f $F -b '' disk.img",
+      .views = { SAME_DISK, BASE } },
+    { .name = "rebase -u", /* VDI has no name to change */
+      .formats = "qcow2 vmdk vhd:block_size=512k vhdx:block_size=1M",
+      .setup = OVERLAY FILLED "cp base.img other.img",
+      .command = "rebase -u -f $F -b other.img -F $F disk.img",
+      .views = { SAME_DISK, { .path = "base.img", .rule = VIEW_SAME, .aside = true } } },
     { .name = "check -r, a leak",
       .formats = "qcow2 qcow2:cluster_size=4k",
       .setup = "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_qcow2.py leak disk.img",
       .command = "check -q -r leaks disk.img",
-      .views = { { .path = "disk.img", .rule = VIEW_SAME } } },
+      .views = { SAME_DISK } },
     { .name = "check -r, counts that are too high",
       .formats = "qcow2 qcow2:cluster_size=4k",
       .setup =
           "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_qcow2.py refcount_high disk.img",
       .command = "check -q -r all disk.img",
-      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .views = { SAME_DISK },
       .damaged = true },
     { .name = "check -r, counts that are zero",
       .formats = "qcow2 qcow2:cluster_size=4k",
@@ -134,36 +186,46 @@ const struct operation operations[] = {
                "for kind in refcount_zero refcount_zero_of_table copied_missing; do\n"
                "    python3 \"$TOOLS\"/damage_qcow2.py $kind disk.img; done",
       .command = "check -q -r all disk.img",
-      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .views = { SAME_DISK },
       .damaged = true },
     { .name = "check -r, no counts at all",
       .formats = "qcow2 qcow2:cluster_size=4k",
       .setup = "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_qcow2.py blocks_gone disk.img",
       .command = "check -q -r all disk.img",
-      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .views = { SAME_DISK },
       .damaged = true },
     { .name = "check -r, two guest clusters in one place",
       .formats = "qcow2 qcow2:cluster_size=4k",
       .setup =
           "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_qcow2.py copied_wrong disk.img",
       .command = "check -q -r all disk.img",
-      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .views = { SAME_DISK },
       .damaged = true },
+    { .name = "check --undo",
+      .formats = "qcow2 qcow2:cluster_size=4k",
+      .setup =
+          "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_qcow2.py blocks_gone disk.img\n"
+          "p check -q -r all disk.img",
+      .command = "check -q --undo --force disk.img",
+      .views = { SAME_DISK },
+      .damaged = true,
+      .ends_damaged = true,
+      .opens_again = true },
     { .name = "check -r, two grains in one place",
       .formats = "vmdk",
       .setup = "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_vmdk.py disk.img twice",
       .command = "check -q -r all disk.img",
-      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .views = { SAME_DISK },
       .damaged = true },
     { .name = "check -r, two blocks in one place",
       .formats = "vhd:block_size=512k vhdx:block_size=1M vdi:block_size=64k",
       .setup =
           "new disk.img 2M\n" FILLED "case $F in vhd) at=1536 each=4;; vhdx) at=3145728 each=8;; "
-          "vdi) at=$((1 << 20)) each=4;; esac\n"
+          "vdi) at=65536 each=4;; esac\n"
           "dd if=disk.img of=disk.img bs=$each skip=$((at / each)) "
           "seek=$((at / each + 1)) count=1 conv=notrunc status=none",
       .command = "check -q -r all disk.img",
-      .views = { { .path = "disk.img", .rule = VIEW_SAME } },
+      .views = { SAME_DISK },
       .damaged = true },
 };
 
