@@ -18,6 +18,7 @@ enum view_rule {
     VIEW_WHOLE,   /* the old state or the new one, where one of the two may be "not there" */
     VIEW_SAME,    /* the old state, which is the new one, too */
     VIEW_SECTORS, /* of each sector the old state or the new one */
+    VIEW_GOING,   /* anything until it is gone */
 };
 
 struct view {

@@ -18,6 +18,15 @@
         .path = "disk.img", .rule = VIEW_SAME                                                      \
     }
 
+#define INSIDE(name_, rule_)                                                                       \
+    {                                                                                              \
+        .path = "disk.img", .snapshot = name_, .rule = rule_                                       \
+    }
+#define BESIDE(name_, rule_)                                                                       \
+    {                                                                                              \
+        .path = "disk.snapshot-" name_ ".img", .rule = rule_                                       \
+    }
+
 #define SPARSE                                                                                     \
     "qcow2 qcow2:cluster_size=4k qcow2:compat=0.10,cluster_size=512 "                              \
     "qcow2:extended_l2=on,cluster_size=16k vmdk vdi:block_size=64k "                               \
@@ -41,6 +50,19 @@
     "new base.img 2M; guest base.img noise:7:0:2M\n"                                               \
     "p create -q -f $F $WITH -b base.img -F $F middle.img; guest middle.img noise:8:100K:300K\n"   \
     "p create -q -f $F $WITH -b middle.img -F $F disk.img\n"
+/* States of a disk: s1, s2 over it where there are two, the disk over the last. */
+#define STATE1 "new disk.img 2M\n" FILLED "p snapshot -q -f $F $MORE create disk.img s1\n"
+#define STATE2                                                                                     \
+    STATE1 "guest disk.img noise:3:300K:500K zero:1M:200K\n"                                       \
+           "p snapshot -q -f $F $MORE create disk.img s2\n"
+#define CHANGED "guest disk.img noise:4:100K:300K noise:5:1700K:300K discard:512K:512K\n"
+/* Two over one state. */
+#define FORK STATE2 "p snapshot -q -f $F rollback disk.img s1\n" CHANGED
+#define QCOW2                                                                                      \
+    "qcow2 qcow2:cluster_size=4k qcow2:extended_l2=on,cluster_size=16k "                           \
+    "qcow2:compat=0.10,cluster_size=512"
+#define CHILDREN "vmdk vdi:block_size=64k vhd:block_size=512k vhdx:block_size=1M"
+#define CHILDREN_OR_RAW CHILDREN " vmdk:subformat=monolithicFlat raw"
 
 const struct operation operations[] = {
     { .name = "create",
@@ -168,6 +190,99 @@ const struct operation operations[] = {
       .setup = OVERLAY FILLED "cp base.img other.img",
       .command = "rebase -u -f $F -b other.img -F $F disk.img",
       .views = { SAME_DISK, { .path = "base.img", .rule = VIEW_SAME, .aside = true } } },
+    { .name = "snapshot create",
+      .formats = QCOW2,
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "snapshot -q -f $F create disk.img s1",
+      .views = { SAME_DISK, INSIDE("s1", VIEW_WHOLE) } },
+    { .name = "snapshot create, beside",
+      .formats = CHILDREN_OR_RAW,
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "snapshot -q -f $F create disk.img s1",
+      .views = { SAME_DISK, BESIDE("s1", VIEW_WHOLE) } },
+    { .name = "snapshot create --external",
+      .formats = "qcow2",
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "snapshot -q -f $F --external create disk.img s1",
+      .views = { SAME_DISK, BESIDE("s1", VIEW_WHOLE) } },
+    { .name = "snapshot create, a second",
+      .formats = QCOW2,
+      .setup = STATE1 CHANGED,
+      .command = "snapshot -q -f $F create disk.img s2",
+      .views = { SAME_DISK, INSIDE("s1", VIEW_SAME), INSIDE("s2", VIEW_WHOLE) } },
+    { .name = "snapshot create, a second beside",
+      .formats = CHILDREN_OR_RAW,
+      .setup = STATE1 CHANGED,
+      .command = "snapshot -q -f $F create disk.img s2",
+      .views = { SAME_DISK, BESIDE("s1", VIEW_SAME), BESIDE("s2", VIEW_WHOLE) } },
+    { .name = "snapshot rollback",
+      .formats = QCOW2,
+      .setup = STATE2 CHANGED,
+      .command = "snapshot -q -f $F rollback disk.img s1",
+      .views = { DISK, INSIDE("s1", VIEW_SAME), INSIDE("s2", VIEW_SAME) } },
+    { .name = "snapshot rollback, beside",
+      .formats = CHILDREN_OR_RAW,
+      .setup = STATE2 CHANGED,
+      .command = "snapshot -q -f $F rollback disk.img s1",
+      .views = { DISK, BESIDE("s1", VIEW_SAME), BESIDE("s2", VIEW_SAME) } },
+    { .name = "snapshot delete",
+      .formats = QCOW2,
+      .setup = STATE2 CHANGED,
+      .command = "snapshot -q -f $F delete disk.img s1",
+      .views = { SAME_DISK, INSIDE("s1", VIEW_WHOLE), INSIDE("s2", VIEW_SAME) } },
+    { .name = "snapshot delete, the last one beside",
+      .formats = CHILDREN_OR_RAW,
+      .setup = STATE2 CHANGED,
+      .command = "snapshot -q -f $F delete disk.img s2",
+      .views = { SAME_DISK, BESIDE("s1", VIEW_SAME), BESIDE("s2", VIEW_GOING) } },
+    { .name = "snapshot delete, the first one beside",
+      .formats = CHILDREN_OR_RAW,
+      .setup = STATE2 CHANGED,
+      .command = "snapshot -q -f $F delete disk.img s1",
+      .views = { SAME_DISK, BESIDE("s2", VIEW_SAME), BESIDE("s1", VIEW_GOING) } },
+    { .name = "snapshot delete, one that two build on",
+      .formats = CHILDREN_OR_RAW,
+      .setup = FORK,
+      .command = "snapshot -q -f $F delete disk.img s1",
+      .views = { SAME_DISK, BESIDE("s2", VIEW_SAME), BESIDE("s1", VIEW_GOING) } },
+    { .name = "snapshot delete, of qcow2 beside",
+      .formats = "qcow2",
+      .setup = "MORE=--external\n" STATE2 CHANGED,
+      .command = "snapshot -q -f $F delete disk.img s1",
+      .views = { SAME_DISK, BESIDE("s2", VIEW_SAME), BESIDE("s1", VIEW_GOING) } },
+    { .name = "snapshot rename",
+      .formats = QCOW2,
+      .setup = STATE2 CHANGED,
+      .command = "snapshot -q -f $F rename disk.img s1 t1",
+      .views = { SAME_DISK, INSIDE("s1", VIEW_WHOLE), INSIDE("t1", VIEW_WHOLE),
+                 INSIDE("s2", VIEW_SAME) } },
+    { .name = "snapshot rename, beside",
+      .formats = CHILDREN_OR_RAW,
+      .setup = STATE2 CHANGED,
+      .command = "snapshot -q -f $F rename disk.img s1 t1",
+      .views = { SAME_DISK, BESIDE("s1", VIEW_WHOLE), BESIDE("t1", VIEW_WHOLE),
+                 BESIDE("s2", VIEW_SAME) } },
+    { .name = "amend, to version 2",
+      .formats = "qcow2 qcow2:cluster_size=4k",
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "amend -q -f qcow2 -o compat=0.10 disk.img",
+      .views = { SAME_DISK } },
+    { .name = "amend, wider counts",
+      .formats = "qcow2 qcow2:cluster_size=4k",
+      .setup = "new disk.img 2M\n" FILLED,
+      .command = "amend -q -f qcow2 -o refcount_bits=64 disk.img",
+      .views = { SAME_DISK } },
+    { .name = "bitmap",
+      .formats = "qcow2 qcow2:cluster_size=4k",
+      .setup = "new disk.img 2M\n" FILLED "p bitmap --add -g 64k disk.img a",
+      .command = "bitmap --add --merge a --disable -g 64k disk.img b",
+      .views = { SAME_DISK } },
+    { .name = "dd",
+      .formats = "qcow2 vmdk vdi vhd vhdx raw",
+      .setup = "new source.img 2M; guest source.img noise:3:500K:600K",
+      .command = "dd -f $F -O $F bs=64k if=source.img of=disk.img",
+      .views = { DISK, { .path = "source.img", .rule = VIEW_SAME } },
+      .new_disk = true },
     { .name = "check -r, a leak",
       .formats = "qcow2 qcow2:cluster_size=4k",
       .setup = "new disk.img 2M\n" FILLED "python3 \"$TOOLS\"/damage_qcow2.py leak disk.img",
