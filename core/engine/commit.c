@@ -235,10 +235,12 @@ static int describe_base(const struct pl_image *base, struct pl_commit_result *r
 }
 
 /* What to do about a failure on the way, unless that was said. */
-static int advise(const struct pl_image *base, struct pl_err *e)
+static int advise(const struct commit *c, const struct pl_image *base, struct pl_err *e)
 {
     if (e && e->kind == PL_E_POLICY && base->guard_header)
-        return pl_hint(e, "if it is raw, say so: platter rebase -u -F raw -b %s", base->path);
+        return pl_hint(
+            e, "if it is %s, have its child say so: platter rebase -u -F %s -b '%s' '%s'",
+            base->driver->name, base->driver->name, c->above->layer.parent_name, c->above->path);
     if (e && !*e->hint)
         return pl_hint(e, "the disk reads as before; the same command goes on from here");
     return -1;
@@ -255,7 +257,7 @@ static int change(const struct commit *c, struct pl_commit_result *result, struc
         return -1;
     if (grow_base(base, c->top->layer.size, result, e) < 0 || copy(c, base, result, e) < 0 ||
         pl_flush(base, e) < 0 || (c->empties && empty(c, e) < 0))
-        return advise(base, e);
+        return advise(c, base, e);
     result->size = base->layer.size;
     result->emptied = c->empties;
     return 0;

@@ -181,6 +181,23 @@ raw_bases() { # the format in the child counts; what it does not say is guessed 
     must "$PLATTER" commit --force chain/planted.qcow2
     cmp -s -n 8 magic chain/other.raw || bad "the first bytes were not written"
 }
+guessed_base() { # the guest of a disk that is raw by guess must not make it another format
+    local command
+    make_chain ""
+    qemu-img create -q -f qcow2 -b other.raw -F raw "chain/a child.qcow2"
+    qemu-io -f qcow2 -c 'write -q -P 81 0 1' -c 'write -q -P 70 1 1' -c 'write -q -P 73 2 1' \
+        -c 'write -q -P 251 3 1' -c 'write -q -z 4 3' -c 'write -q -P 3 7 1' "chain/a child.qcow2"
+    mv chain/other.raw away.raw && must "$PLATTER" rebase -u -b other.raw "chain/a child.qcow2"
+    mv away.raw chain/other.raw
+    same "the format of its backing file" null "$("$PLATTER" info --output=json "chain/a child.qcow2" |
+        jq -r '.["backing-filename-format"]')"
+    refused 'look like qcow2' "$PLATTER" commit "chain/a child.qcow2"
+    command=$(sed -n 's/^hint: .*: platter \(rebase .*\)$/\1/p' run.err)
+    [[ $command ]] || { bad "no command in the hint: $(<run.err)"; return; }
+    must bash -c "'$PLATTER' $command" && must "$PLATTER" commit "chain/a child.qcow2"
+    same "the first bytes" QFI "$(head -c 3 chain/other.raw)"
+}
+it "a base that is raw by guess" guessed_base
 it "a raw base is written to as what the child says it is" raw_bases
 
 # ---- who else uses it ---------------------------------------------------------------------------
