@@ -301,8 +301,8 @@ int qcow2_shadow_begin(struct qcow2 *q, struct qcow2_shadow_need need, struct pl
     return 0;
 }
 
-/* Cuts off what was written behind the file's old end.  Where that fails file_end stays: room behind
- * it does not read as zeros any more. */
+/* Cuts off what was written behind the file's old end.  Where that fails file_end stays: room
+ * behind it does not read as zeros any more. */
 static void cut_file(struct qcow2 *q, const struct qcow2_shadow *s) PL_NEEDS(&q->lock)
 {
     struct pl_err ignored;
