@@ -95,8 +95,16 @@ static void look_at_marks(struct run *run)
 
 /* ---- states ---- */
 
+/* Then nothing but the new state may be seen. */
+static bool has_ended(const struct run *run)
+{
+    return replay_played(run->replay) == replay_length(run->replay);
+}
+
+/* Whether that folder was looked at when the same could be seen. */
 static bool is_known(struct run *run, uint64_t hash)
 {
+    hash ^= ((replay_marks(run->replay) << 1) + has_ended(run)) * UINT64_C(0x9e3779b97f4a7c15);
     for (size_t i = 0; i < run->known_count; i++)
         if (run->known[i] == hash)
             return true;
@@ -111,7 +119,7 @@ static bool is_known(struct run *run, uint64_t hash)
 static bool shows(const struct run *run, struct look *seen, struct problem *problem)
 {
     const struct trial *trial = run->trial;
-    const bool ended = replay_played(run->replay) == replay_length(run->replay);
+    const bool ended = has_ended(run);
     const size_t mark = replay_marks(run->replay);
     const struct look *new = &run->at_mark[ended ? run->mark_count - 1 : mark + 1];
     const struct look *old = ended ? new : &run->at_mark[mark];
@@ -171,7 +179,7 @@ static uint64_t any_seed(struct run *run)
 static void look_now_or_not(struct run *run, uint64_t wanted)
 {
     const size_t instants = replay_length(run->replay) + 1;
-    const bool ended = replay_played(run->replay) == replay_length(run->replay);
+    const bool ended = has_ended(run);
 
     if (run->only_instant != UINT64_MAX) {
         look_at_crash(run, run->only_seed);
@@ -226,7 +234,7 @@ static void survives_crashes(void **state)
     run_begin(&run, trial);
     for (;;) {
         look_now_or_not(&run, wanted);
-        if (replay_played(run.replay) == replay_length(run.replay))
+        if (has_ended(&run))
             break;
         replay_step(run.replay);
     }
