@@ -38,9 +38,10 @@ struct operation {
     /* Shell commands: what a hint tells the user to do before it is done again; null: nothing. */
     const char *clear_up;
     struct view views[VIEW_COUNT]; /* the first is the disk that the operation is about */
-    bool damaged;      /* check finds faults of the start; they are gone in the end ... */
-    bool ends_damaged; /* ... unless this says that they are not */
-    bool opens_again;  /* interrupted, it need not open until the operation was done again */
+    bool damaged;          /* check finds faults of the start; they are gone in the end ... */
+    bool ends_damaged;     /* ... unless this says that they are not */
+    bool next_write_mends; /* done again, it need not open what it had finished with already */
+    bool opens_again;      /* interrupted, it need not open until the operation was done again */
     bool new_disk; /* the first view's file is not there before, or is replaced whatever it is */
 };
 

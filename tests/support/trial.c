@@ -339,10 +339,11 @@ bool trial_finishes(const struct trial *trial, const char *folder, struct proble
 {
     PL_FREE char *said = NULL;
     const int status = run_again(trial, folder, &said);
+    const size_t mended = trial->op->next_write_mends ? 0 : VIEW_COUNT;
     struct look seen;
     bool holds = look_at(trial, folder, &seen, problem) &&
                  look_allowed(trial, &seen, &trial->new, &trial->new, problem) &&
-                 (trial->op->ends_damaged || look_sound(trial, folder, VIEW_COUNT, problem));
+                 (trial->op->ends_damaged || look_sound(trial, folder, mended, problem));
 
     look_free(&seen);
     if (holds && status > 1)
