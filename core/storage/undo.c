@@ -60,7 +60,7 @@ int pl_undo_wrap(struct pl_undo *undo, const char *name, struct pl_storage *unde
 
     PL_LOCKED(&undo->lock);
     file = known_file(undo, name ? name : "");
-    if ((file && undo_check_age(undo->journal, under, e) < 0) ||
+    if ((file && undo_check_age(undo->journal, under, file->old_changed, e) < 0) ||
         (!file && undo_add_file(undo, name ? name : "", &file, e) < 0)) {
         pl_storage_close(under, NULL);
         return -1;

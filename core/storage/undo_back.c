@@ -78,7 +78,10 @@ static int check_file(const struct back *b, uint32_t index, struct pl_err *e)
 {
     if (b->journal.done && !b->journal.taking_back)
         return check_left(b, index, e);
-    return b->source->force ? 0 : undo_check_age(b->source->journal, file_of(b, index), e);
+    if (b->source->force)
+        return 0;
+    return undo_check_age(b->source->journal, file_of(b, index),
+                          b->journal.files[index].old_changed, e);
 }
 
 static int compare_range(void *ctx, const struct undo_entry *entry, struct pl_err *e)

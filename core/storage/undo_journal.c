@@ -42,8 +42,9 @@ static int add_file(struct undo_journal *journal, const struct undo_entry *entry
     if (!files || !left)
         return pl_fail(e, PL_E_NOMEM, "%s: no memory to read it", journal->name);
     journal->left[journal->count] = (struct undo_left){ 0 };
-    journal->files[journal->count++] =
-        (struct undo_file){ .name = pl_take(name), .old_size = entry->off };
+    journal->files[journal->count++] = (struct undo_file){ .name = pl_take(name),
+                                                           .old_size = entry->off,
+                                                           .old_changed = entry->more };
     return 0;
 }
 
@@ -128,14 +129,25 @@ int undo_written_since(struct pl_storage *file, uint64_t changed, struct pl_err 
                       "takes the repair back all the same");
 }
 
-int undo_check_age(struct pl_storage *journal, struct pl_storage *file, struct pl_err *e)
+static int refuse_older(struct pl_storage *file, uint64_t changed, struct pl_err *e)
+{
+    char text[32];
+
+    pl_fail(e, PL_E_MISMATCH, "%s: is not the file that was repaired, but an older one (of %s)",
+            file->name, format_time(changed, text));
+    return pl_hint(e, "if it is the same all the same, --force takes the repair back");
+}
+
+int undo_check_age(struct pl_storage *journal, struct pl_storage *file, uint64_t old_changed,
+                   struct pl_err *e)
 {
     uint64_t kept, changed;
 
-    if (!pl_file_changed_at(journal, &kept) || !pl_file_changed_at(file, &changed) ||
-        changed <= kept + UNDO_YOUNGER_NS)
+    if (!pl_file_changed_at(journal, &kept) || !pl_file_changed_at(file, &changed))
         return 0;
-    return undo_written_since(file, changed, e);
+    if (changed < old_changed)
+        return refuse_older(file, changed, e);
+    return changed > kept + UNDO_YOUNGER_NS ? undo_written_since(file, changed, e) : 0;
 }
 
 static void free_digest(struct pl_digest *const *digest)

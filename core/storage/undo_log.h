@@ -24,8 +24,9 @@
 #define UNDO_DIGEST 64u /* hexadecimal digits of a SHA-256 */
 
 enum undo_type {
-    UNDO_FILE = 1,  /* a file: `off` its size before, `len` bytes of name, more: 1 for the image's
-                      own.  Files are numbered in the order of these */
+    UNDO_FILE = 1,  /* a file: `off` its size, more its time of change (ns; 0: not known), both as
+                      they were before; `len` bytes of name, none for the image's own, which is the
+                      first.  Files are numbered in the order of these */
     UNDO_BYTES,     /* what [off, off + len) had before; len <= UNDO_PIECE */
     UNDO_ZEROS,     /* the same where it had zeros; no data, any length */
     UNDO_LEFT_FILE, /* the size (off) and time of change (more, ns; 0: not known) that the repair

@@ -5,6 +5,7 @@
 #include "core/base/checked.h"
 #include "core/base/scope.h"
 #include "core/base/zero.h"
+#include "core/storage/file.h"
 #include "core/storage/undo_state.h"
 
 /* ---- the journal's beginning ---- */
@@ -27,12 +28,25 @@ static int replace_journal(struct pl_undo *undo, struct pl_storage *old, struct 
     return create_journal(undo, e);
 }
 
-/* Nobody wrote to the files since the interrupted repair did. */
-static bool is_untouched(const struct pl_undo *undo, struct pl_storage *journal, struct pl_err *e)
+static struct undo_file *find_file(const struct pl_undo *undo, const char *name)
 {
     for (unsigned i = 0; i < undo->count; i++)
-        if (undo_check_age(journal, undo->files[i]->under, e) < 0)
+        if (strcmp(undo->files[i]->name, name) == 0)
+            return undo->files[i];
+    return NULL;
+}
+
+/* Nobody wrote to the files since the interrupted repair did. */
+static bool is_untouched(const struct pl_undo *undo, struct pl_storage *old,
+                         const struct undo_journal *journal, struct pl_err *e)
+{
+    for (unsigned i = 0; i < journal->count; i++) {
+        const struct undo_file *known = &journal->files[i];
+        const struct undo_file *file = find_file(undo, known->name);
+
+        if (file && undo_check_age(old, file->under, known->old_changed, e) < 0)
             return false;
+    }
     return true;
 }
 
@@ -40,14 +54,12 @@ static bool is_untouched(const struct pl_undo *undo, struct pl_storage *journal,
 static int take_over(struct pl_undo *undo, struct undo_file *known, uint32_t index,
                      struct pl_err *e)
 {
-    struct undo_file *file = NULL;
+    struct undo_file *file = find_file(undo, known->name);
 
-    for (unsigned i = 0; !file && i < undo->count; i++)
-        if (strcmp(undo->files[i]->name, known->name) == 0)
-            file = undo->files[i];
     if (!file && undo_add_file(undo, known->name, &file, e) < 0)
         return -1;
     file->old_size = known->old_size;
+    file->old_changed = known->old_changed;
     file->index = index;
     file->noted = true;
     file->saved = known->saved;
@@ -78,7 +90,7 @@ static int go_on_or_replace(struct pl_undo *undo, struct pl_storage *old,
         pl_storage_close(old, NULL);
         return pl_hint(e, "run platter check --undo again first");
     }
-    if (!journal->done && is_untouched(undo, old, &why))
+    if (!journal->done && is_untouched(undo, old, journal, &why))
         return continue_journal(undo, old, journal, e);
     undo_log_free(&undo->log);
     if (journal->done)
@@ -154,12 +166,14 @@ static int note(struct pl_undo *undo, struct undo_file *file, struct pl_err *e)
     if (file->noted)
         return 0;
     file->old_size = pl_storage_size(file->under);
+    if (!pl_file_changed_at(file->under, &file->old_changed))
+        file->old_changed = 0;
     file->index = undo->noted++;
     file->noted = true;
     entry.off = file->old_size;
     entry.len = strlen(file->name);
     entry.data = file->name;
-    entry.more = !*file->name;
+    entry.more = file->old_changed;
     return undo_log_put(&undo->log, &entry, e);
 }
 

@@ -22,7 +22,8 @@
 struct undo_file {
     char *name;               /* as the image names it; "" for its own; owned */
     struct pl_storage *under; /* owned; null: the journal knows it, nobody opened it */
-    uint64_t old_size;        /* before the first change */
+    uint64_t old_size;        /* before the first change ... */
+    uint64_t old_changed;     /* ... as is its time of change (ns), 0: not known */
     uint32_t index;           /* in the journal */
     bool noted;               /* the journal has it */
     struct pl_range_set saved;
@@ -78,8 +79,9 @@ void undo_journal_free(struct undo_journal *journal);
 int undo_touch(struct undo_log *log, struct timespec *touched, struct pl_err *e) PL_CHECK;
 
 /* PL_E_MISMATCH when the file was changed after the journal of an interrupted repair was last
- * written. */
-int undo_check_age(struct pl_storage *journal, struct pl_storage *file, struct pl_err *e) PL_CHECK;
+ * written, or when it is older than the one that the repair found (old_changed, 0: not known). */
+int undo_check_age(struct pl_storage *journal, struct pl_storage *file, uint64_t old_changed,
+                   struct pl_err *e) PL_CHECK;
 
 /* PL_E_MISMATCH: it was changed at that time. */
 int undo_written_since(struct pl_storage *file, uint64_t changed, struct pl_err *e);

@@ -1,178 +1,15 @@
 #!/usr/bin/env bash
-# What check -r changes is kept and can be taken back: byte for byte, for every format and every
-# sort of damage; a second repair finds nothing to do, and one that is taken back and made again
-# gives the same image.  What was written to since, is torn or is no journal is refused.
+# check --undo: where the journal is and what is said of it; what was written to since, is torn or
+# is no journal is refused; a repair that was killed, or had no room, is taken back.
 # shellcheck disable=SC2154 # run sets $status
 set -u
 # shellcheck source=tests/support/cli.sh
 . "$SRCDIR/tests/support/cli.sh"
 needs qemu-img qemu-io python3 xz
 damage=$SRCDIR/tests/support/damage_qcow2.py
-damage_vmdk=$SRCDIR/tests/support/damage_vmdk.py
-SIZE=6292992 # the last block is short
-make_content disk.raw "$SIZE" 4
-
-states() { # FILE...: what identifies their content
-    sha256sum "$@"
-}
-
-# Two repairs of one VHDX differ in what is random: the identifiers of a writer in the headers, and
-# of its log.
-same_repair() { # FORMAT FILE FILE
-    if [[ $1 == vhdx ]]; then
-        tail -c +2097153 "$2" >one.tail && tail -c +2097153 "$3" >two.tail
-        same_content one.tail two.tail
-    else
-        same_content "$2" "$3"
-    fi
-}
-
-# A repair; again, with nothing to do; back; once more.  FILE is the one to open, the others belong
-# to it.  The repair may fail, too, or mend a part: taking it back works all the same.
-there_and_back() { # FORMAT FILE [FILE]...
-    local format=$1 image=$2 before repaired first file
-    shift
-    before=$(states "$@")
-    rm -f "$image".undo
-    run "$PLATTER" check -f "$format" -r all "$image"
-    first=$status
-    repaired=$(states "$@")
-    if [[ ! -e $image.undo ]]; then
-        same 'files without a journal' "$before" "$repaired"
-        return
-    fi
-    if ((first == 0)); then
-        must "$PLATTER" check -f "$format" "$image"
-        cp "$image".undo kept.undo
-        must "$PLATTER" check -f "$format" -r all "$image"
-        same 'files after a second repair' "$repaired" "$(states "$@")"
-        same_content kept.undo "$image".undo
-        for file; do cp "$file" "$file".repaired; done
-    fi
-    must "$PLATTER" check --undo "$image" || return
-    same 'files after taking back' "$before" "$(states "$@")"
-    [[ ! -e $image.undo ]] || bad 'the journal is still there'
-    ((first == 0)) || return 0
-    must "$PLATTER" check -f "$format" -r all "$image"
-    for file; do same_repair "$format" "$file".repaired "$file"; done
-    rm -f -- "${@/%/.repaired}"
-}
-
-# ---- qcow2 ----
+make_content disk.raw 4194304 4
 qemu-img convert -f raw -O qcow2 disk.raw plain.qcow2
-qemu-img convert -f raw -O qcow2 -o cluster_size=4k,refcount_bits=32,lazy_refcounts=on disk.raw small.qcow2
-cp small.qcow2 snapshots.qcow2
-qemu-img snapshot -c first snapshots.qcow2
-qemu-io -f qcow2 -c 'write -P 7 300k 1M' snapshots.qcow2 >/dev/null
-qcow2() { # KIND IMAGE
-    cp "$2" x.qcow2
-    "$damage" "$1" x.qcow2 || { bad 'not damaged'; return; }
-    there_and_back qcow2 x.qcow2
-}
-for image in plain small snapshots; do
-    for kind in $("$damage" list); do
-        it "qcow2 $image: $kind" qcow2 "$kind" $image.qcow2
-    done
-done
-external_data() {
-    qemu-img create -q -f qcow2 -o data_file=x.data x.qcow2 4M
-    qemu-io -f qcow2 -c 'write -P 5 1M 1M' x.qcow2 >/dev/null
-    "$damage" copied_missing x.qcow2 || return
-    there_and_back qcow2 x.qcow2 x.data
-}
-it 'qcow2 with an external data file' external_data
 
-# ---- vmdk ----
-vmdk() { # KIND
-    rm -f x.vmdk
-    must "$PLATTER" convert -f raw -O vmdk disk.raw x.vmdk
-    python3 "$damage_vmdk" x.vmdk "$1" || { bad 'not damaged'; return; }
-    there_and_back vmdk x.vmdk
-}
-for kind in past-end into-header orphan twice one-copy primary unclean; do
-    it "vmdk: $kind" vmdk $kind
-done
-split_vmdk() {
-    truncate -s 4300M big.raw
-    head -c 3M disk.raw | dd of=big.raw conv=notrunc status=none
-    head -c 3M disk.raw | dd of=big.raw bs=1M seek=2047 conv=notrunc status=none
-    must "$PLATTER" convert -f raw -O vmdk -o subformat=twoGbMaxExtentSparse big.raw y.vmdk
-    rm big.raw
-    python3 "$damage_vmdk" y-s001.vmdk twice && python3 "$damage_vmdk" y-s002.vmdk orphan ||
-        { bad 'not damaged'; return; }
-    there_and_back vmdk y.vmdk y-s001.vmdk y-s002.vmdk y-s003.vmdk
-}
-it 'vmdk: two damaged extents of three, one journal' split_vmdk
-
-# ---- vhd, vhdx, vdi ----
-set_entry() { # FORMAT IMAGE INDEX VALUE; "first" is the value of entry 0
-    python3 - "$@" <<'PYTHON'
-import struct, sys
-format, name, index, value = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-at, form = {"vhd": (1536, ">I"), "vhdx": (3 << 20, "<Q"), "vdi": (1 << 20, "<I")}[format]
-size = struct.calcsize(form)
-with open(name, "r+b") as file:
-    file.seek(at)
-    first = struct.unpack(form, file.read(size))[0]
-    file.seek(at + index * size)
-    file.write(struct.pack(form, first if value == "first" else int(value, 0)))
-PYTHON
-}
-entry() { # FORMAT OPTIONS VALUE
-    rm -f x."$1"
-    must "$PLATTER" convert -f raw -O "$1" -o "$2" disk.raw x."$1" || return
-    set_entry "$1" x."$1" 1 "$3" && there_and_back "$1" x."$1"
-}
-while read -r format options value; do
-    it "$format $options: entry $value" entry "$format" "$options" "$value"
-done <<'CASES'
-vhd subformat=dynamic 0x00ffff00
-vhd subformat=dynamic first
-vhd subformat=dynamic 2
-vhd block_size=512k 3
-vhd subformat=dynamic 0xffffffff
-vhdx block_size=1M 0x10000000006
-vhdx block_size=1M first
-vhdx block_size=1M 0x100006
-vhdx block_size=1M 0x500004
-vhdx subformat=fixed,block_size=1M first
-vdi static=off 0x00001000
-vdi static=off first
-vdi static=on first
-vdi static=off 0xffffffff
-CASES
-overwritten() { # FORMAT OFFSET
-    rm -f x."$1"
-    must "$PLATTER" convert -f raw -O "$1" disk.raw x."$1" || return
-    printf 'x' | dd of=x."$1" bs=1 seek="$2" conv=notrunc status=none
-    there_and_back "$1" x."$1"
-}
-for at in 65540 131076 65800 196612 262148; do
-    it "vhdx: byte $at of a header or region table" overwritten vhdx $at
-done
-it 'vhd: the copy of the footer' overwritten vhd 100
-
-# ---- samples ----
-sample() { # FORMAT FILE
-    local name=sample.${2##*.}
-    rm -f sample.*
-    cp --sparse=always "$2" "$name"
-    there_and_back "$1" "$name"
-}
-if [[ ${IMAGES:-} ]]; then
-    for file in "$IMAGES"/malformed/* "$IMAGES"/{qcow2,vdi,vhd,vhdx,vmdk}/*; do
-        [[ -f $file && $(stat -c %b "$file") -lt 40000 ]] || continue
-        case $file in
-        *.qcow2) format=qcow2 ;; *.vdi) format=vdi ;; *.vhd) format=vhd ;;
-        *.vhdx) format=vhdx ;; *.vmdk) format=vmdk ;; *) continue ;;
-        esac
-        it "sample ${file#"$IMAGES"/}" sample $format "$file"
-    done
-else
-    skip 'there are no sample images'
-fi
-
-# ---- what can be said, and what is refused ----
 damaged() { # an image x.qcow2 with leaks and a journal of their repair
     cp plain.qcow2 x.qcow2
     "$damage" leak x.qcow2 && "$damage" entry_past_end x.qcow2
@@ -343,4 +180,85 @@ killed() { # ROUNDS
     ((undone > 0)) || bad 'never killed in the middle'
 }
 it 'a repair that was killed is taken back, or goes on' killed 30
+
+interrupted() { # x.qcow2 with a journal that was never completed
+    damaged
+    must "$PLATTER" check -q -r all x.qcow2
+    python3 - <<'PYTHON'
+import struct
+with open("x.qcow2.undo", "r+b") as f: # without its last batch, which says that the repair is over
+    data, at, last = f.read(), 4096, 0
+    while at < len(data):
+        last = at
+        at += (64 + struct.unpack_from("<Q", data, at + 32)[0] + 4095) // 4096 * 4096
+    f.truncate(last)
+PYTHON
+}
+restored() { # from a backup that keeps the times
+    interrupted
+    cp plain.qcow2 x.qcow2 && touch -d '2020-01-01' x.qcow2
+    refused 'an older one' "$PLATTER" check --undo x.qcow2
+    same_content plain.qcow2 x.qcow2
+}
+it 'an interrupted repair is not taken back on another file' restored
+written_after_kill() {
+    interrupted
+    touch -d 'now + 1 minute' x.qcow2
+    refused 'was written to after the repair' "$PLATTER" check --undo x.qcow2
+    "$damage" leak x.qcow2
+    touch -d 'now + 1 minute' x.qcow2
+    cp x.qcow2 second.qcow2
+    must "$PLATTER" check -r all x.qcow2
+    grep -q 'interrupted repair can no longer be taken back' run.err || bad "$(<run.err)"
+    must "$PLATTER" check --undo x.qcow2
+    same_content second.qcow2 x.qcow2
+}
+it 'nor on one that was written to since' written_after_kill
+goes_on() {
+    interrupted
+    "$damage" leak x.qcow2
+    touch x.qcow2.undo
+    must "$PLATTER" check -r all x.qcow2
+    must "$PLATTER" check --undo --output=json x.qcow2
+    grep -q '"repair-interrupted": false' run.out || bad "$(<run.out)"
+    same_content damaged.qcow2 x.qcow2
+}
+it 'a repair goes on with the journal of one that was interrupted' goes_on
+no_place() {
+    damaged
+    run "$PLATTER" check -r all --undo-file nofolder/x x.qcow2
+    same status 1 "$status"
+    grep -q 'nofolder' run.err && grep -q -- '--no-undo' run.err || bad "$(<run.err)"
+    same_content damaged.qcow2 x.qcow2
+}
+it 'a place that does not exist' no_place
+named_files() { # a journal may not lead out of the folder of the image
+    mkdir -p inside && echo 'do not touch' >victim
+    rm -f inside/*
+    (cd inside && qemu-img create -q -f qcow2 -o data_file=victim x.qcow2 1M && "$damage" leak x.qcow2)
+    must "$PLATTER" check -q -r all --undo-file j inside/x.qcow2
+    python3 - <<'PYTHON'
+# the same journal, which names another file: the sums are right
+import struct
+def crc32c(data, crc=0):
+    crc ^= 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+data = bytearray(open("j", "rb").read())
+length, = struct.unpack_from("<Q", data, 4096 + 32)
+name = b"../victim"
+entry = struct.pack("<IIQQQ", 1, 1, 13, len(name), 0) + name.ljust(16, b"\0")
+entry += struct.pack("<IIQQQ", 3, 1, 0, 13, 0)
+batch = data[4096:4096 + 64 + length] + entry
+struct.pack_into("<Q", batch, 32, length + len(entry))
+struct.pack_into("<I", batch, 4, crc32c(batch[8:]))
+open("j", "wb").write(data[:4096] + batch)
+PYTHON
+    refused 'outside its folder' "$PLATTER" check --undo --force --undo-file j inside/x.qcow2
+    same victim 'do not touch' "$(<victim)"
+}
+it 'a journal leads to no file outside the folder' named_files
 finish

@@ -22,8 +22,9 @@
 #include "tests/support/undo_rig.h"
 
 #define LIMIT (64 * PL_MIB)
-#define CUTS 4u
-#define ROUNDS 8u
+#define CUTS 3u
+#define INSTANTS 50u /* of a repair, about; all of a short one */
+#define ROUNDS 5u
 
 /* Bytes of a file that are overwritten. */
 struct span {
@@ -227,7 +228,7 @@ static void crash_everywhere(const struct run *r)
 {
     const uint64_t count = pl_flaky_operation_count(r->rig.file);
 
-    for (uint64_t op = 0; op <= count; op++)
+    for (uint64_t op = 0; op <= count; op += 1 + count / INSTANTS)
         for (uint64_t i = 0; i < CUTS; i++) {
             const uint64_t seed = i < 2 ? i : op * CUTS + i;
             struct pl_undo_facts facts;
