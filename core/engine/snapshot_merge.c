@@ -5,9 +5,9 @@
  *      A state:   the marker says so; then what is made of the child says the state's file instead.
  *   3.            The file takes the child's name beside its own.
  *   4.            What is made of it says that name; the old one is removed.
- * At every instant each image reads the same.  Before the end of 1 nothing but the file was changed,
- * which is no state any more; from then on the marker, after 3 the two names of one file tell where
- * to go on. */
+ * At every instant each image reads the same.  Before the end of 1 nothing but the file was
+ * changed, which is no state any more; from then on the marker, after 3 the two names of one file
+ * tell where to go on. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
