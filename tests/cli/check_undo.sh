@@ -162,7 +162,8 @@ killed() { # ROUNDS
     for ((round = 1; round <= $1; round++)); do
         cp many.qcow2 x.qcow2 && rm -f x.qcow2.undo
         "$PLATTER" check -r all x.qcow2 >/dev/null 2>&1 &
-        sleep "0.$(printf %03d $((round * 7 % 130 + 5)))"
+        while [[ ! -e x.qcow2.undo ]] && kill -0 $! 2>/dev/null; do :; done
+        sleep "0.00$((round % 10))"
         kill -9 $! 2>/dev/null
         wait $! 2>/dev/null
         if [[ ! -e x.qcow2.undo ]]; then
