@@ -63,6 +63,19 @@ static bool is_ours(const struct pl_held_disk *disk, const char *name)
     return false;
 }
 
+/* What cannot be read may be made of any state. */
+static int refuse_unreadable(const struct pl_states *states, struct pl_err *e)
+{
+    for (size_t i = 0; i < states->count; i++)
+        if (states->state[i].unreadable) {
+            pl_fail(e, PL_E_CORRUPT, "%s: cannot be read, so what it is made of is not known",
+                    states->state[i].path);
+            return pl_hint(e, "mend it (platter check -r all), delete that snapshot, or move the "
+                              "file away");
+        }
+    return 0;
+}
+
 int pl_refuse_strangers(const struct pl_held_disk *disk, struct pl_image *state, struct pl_err *e)
 {
     const struct pl_open_options how = { .allowed_dirs = disk->options->allowed_dirs };
@@ -70,7 +83,8 @@ int pl_refuse_strangers(const struct pl_held_disk *disk, struct pl_image *state,
     char **names;
     size_t count;
 
-    if (pl_children_beside(state, state, &how, &names, &count, e) < 0)
+    if (refuse_unreadable(disk->states, e) < 0 ||
+        pl_children_beside(state, state, &how, &names, &count, e) < 0)
         return -1;
     for (size_t i = 0; i < count && !stranger; i++)
         if (!is_ours(disk, names[i]))
@@ -169,18 +183,11 @@ static int copy_up(const struct deletion *d, struct pl_image *child, struct pl_e
 /* A state, or (PL_NO_STATE) the disk, gets what it reads from the state that goes. */
 static int free_child(const struct deletion *d, size_t child, struct pl_err *e)
 {
-    const struct pl_disk_state *state = child == PL_NO_STATE ? NULL : &d->states->state[child];
     struct pl_image *img;
-    int result;
 
     if (pl_child_open(d->disk, child, true, &img, e) < 0)
         return -1;
-    result = copy_up(d, img, e);
-    if (pl_close(img, result < 0 ? NULL : e) < 0)
-        result = -1;
-    if (state) /* it tells when the state was kept */
-        pl_name_set_date(state->path, state->date_sec, state->date_nsec);
-    return result;
+    return pl_child_close(d->disk, child, img, copy_up(d, img, e), e);
 }
 
 static int free_children(const struct deletion *d, struct pl_err *e)
@@ -201,9 +208,28 @@ static void warn_of_rest(const struct deletion *d)
                 d->state->path);
 }
 
+/* An interrupted change of a child's parent is finished by opening it for writing. */
+static int settle_children(const struct deletion *d, struct pl_err *e)
+{
+    struct pl_image *img;
+
+    for (size_t i = 0; i <= d->states->count; i++) {
+        const size_t child = i < d->states->count ? i : PL_NO_STATE;
+        const size_t parent =
+            child == PL_NO_STATE ? d->states->stands_on : d->states->state[i].parent;
+
+        if (child == d->index || parent != d->state->parent)
+            continue;
+        if (pl_child_open(d->disk, child, false, &img, e) < 0 ||
+            pl_child_close(d->disk, child, img, 0, e) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int remove_state(const struct deletion *d, struct pl_err *e)
 {
-    if (free_children(d, e) < 0)
+    if ((d->state->deleting && settle_children(d, e) < 0) || free_children(d, e) < 0)
         return -1;
     warn_of_rest(d);
     return pl_name_remove(d->state->path, e);

@@ -165,7 +165,6 @@ static int rollback_file(struct pl_held_disk *disk, size_t index, struct pl_err 
 static int retie(const struct pl_held_disk *disk, size_t child, const struct pl_retie *how,
                  struct pl_err *e)
 {
-    const struct pl_disk_state *state = child == PL_NO_STATE ? NULL : &disk->states->state[child];
     struct pl_image *img;
     int result = 0;
 
@@ -173,11 +172,7 @@ static int retie(const struct pl_held_disk *disk, size_t child, const struct pl_
         return -1;
     if (how->other_file || img->layer.parent_name)
         result = pl_set_parent(img, &how->parent, e);
-    if (pl_close(img, result < 0 ? NULL : e) < 0)
-        result = -1;
-    if (state) /* it tells when the state was kept */
-        pl_name_set_date(state->path, state->date_sec, state->date_nsec);
-    return result;
+    return pl_child_close(disk, child, img, result, e);
 }
 
 int pl_retie_children(const struct pl_held_disk *disk, size_t of, const struct pl_retie *how,

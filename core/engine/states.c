@@ -121,33 +121,48 @@ int pl_held_open(const struct pl_held_disk *disk, bool writable, bool parents,
                      out, e);
 }
 
-/* With the format known a disk can be rolled back however damaged it is. */
-static int open_damaged(struct pl_held_disk *disk, enum pl_hold why, struct pl_err *failure,
-                        struct pl_err *e)
+static int gather_of(struct pl_held_disk *disk, bool check_only, struct pl_err *e)
 {
-    if (why == PL_HOLD_ROLLBACK && disk->options->format &&
-        pl_driver_find(disk->options->format, &disk->driver, e) == 0) {
-        disk->damaged = true;
-        return pl_states_gather(disk, NULL, e);
-    }
-    if (e)
-        *e = *failure;
-    return -1;
-}
-
-static int gather(struct pl_held_disk *disk, enum pl_hold why, struct pl_err *e)
-{
-    const struct pl_open_options how = { .no_parent = true, .check_only = true };
-    struct pl_err failure = { 0 };
+    const struct pl_open_options how = { .no_parent = true, .check_only = check_only };
     struct pl_image *img;
     int result;
 
-    if (open_held(disk, how, &img, &failure) < 0)
-        return open_damaged(disk, why, &failure, e);
+    if (open_held(disk, how, &img, e) < 0)
+        return -1;
     disk->driver = img->driver;
     result = pl_states_gather(disk, img, e);
     pl_close(img, NULL);
     return result;
+}
+
+/* With the format known a disk can be rolled back however damaged it is. */
+static int gather_damaged(struct pl_held_disk *disk, struct pl_err *e)
+{
+    if (pl_driver_find(disk->options->format, &disk->driver, e) < 0)
+        return -1;
+    disk->damaged = true;
+    return pl_states_gather(disk, NULL, e);
+}
+
+/* What cannot be read now may be read the next time; what contradicts itself is damaged. */
+static bool is_damage(const struct pl_err *why)
+{
+    return why->kind == PL_E_CORRUPT || why->kind == PL_E_FORMAT;
+}
+
+static int gather(struct pl_held_disk *disk, enum pl_hold why, struct pl_err *e)
+{
+    struct pl_err failure = { 0 };
+
+    if (gather_of(disk, why == PL_HOLD_LOOK, &failure) == 0)
+        return 0;
+    if (why == PL_HOLD_ROLLBACK && is_damage(&failure) && !disk->states &&
+        (gather_of(disk, true, NULL) == 0 ||
+         (disk->options->format && !disk->states && gather_damaged(disk, NULL) == 0)))
+        return 0;
+    if (e)
+        *e = failure;
+    return -1;
 }
 
 int pl_disk_hold(const char *path, const struct pl_state_options *options, enum pl_hold why,
@@ -200,6 +215,20 @@ int pl_child_open(const struct pl_held_disk *disk, size_t index, bool parents,
 
     return index == PL_NO_STATE ? pl_held_open(disk, true, parents, out, e)
                                 : pl_open(disk->states->state[index].path, &how, out, e);
+}
+
+int pl_child_close(const struct pl_held_disk *disk, size_t index, struct pl_image *img, int result,
+                   struct pl_err *e)
+{
+    const struct pl_disk_state *state = index == PL_NO_STATE ? NULL : &disk->states->state[index];
+
+    if (pl_close(img, result < 0 ? NULL : e) < 0)
+        result = -1;
+    if (result == 0)
+        result = pl_name_sync(state ? state->path : disk->path, e);
+    if (state)
+        pl_name_set_date(state->path, state->date_sec, state->date_nsec);
+    return result;
 }
 
 /* ---- lists ---- */

@@ -49,6 +49,12 @@ int pl_state_open(const struct pl_held_disk *disk, size_t index, struct pl_image
 int pl_child_open(const struct pl_held_disk *disk, size_t index, bool parents,
                   struct pl_image **out, struct pl_err *e) PL_CHECK;
 
+/* Closes what pl_child_open opened and brings all of it to stable storage: the file may not be
+ * opened again when what follows is done once more.  The date that tells when the state was kept
+ * stays.  `result` is that of the work; so is the one returned, unless this fails. */
+int pl_child_close(const struct pl_held_disk *disk, size_t index, struct pl_image *img, int result,
+                   struct pl_err *e) PL_CHECK;
+
 /* ---- states_gather.c ---- */
 /* Fills in disk->states and disk->twins; `img` is the disk's image without its parents, null: it is
  * damaged. */

@@ -112,22 +112,43 @@ static bool copy(const char *text, char **to)
     return !text || *to;
 }
 
-/* What the image in the file says; one that cannot be read is listed all the same. */
-static int look_inside(struct gathering *g, struct found *f, struct pl_err *e)
+/* Whether the file itself is to blame: it is no image, or a damaged one.  Else it may be good, and
+ * made of another state, so that nothing can be changed without knowing it. */
+static bool is_damaged(const struct pl_err *why)
 {
+    return why->kind == PL_E_FORMAT || why->kind == PL_E_CORRUPT || why->kind == PL_E_UNSUPPORTED ||
+           why->kind == PL_E_LIMIT;
+}
+
+static int open_state(const struct gathering *g, const char *path, struct pl_image **img,
+                      struct pl_err *e)
+{
+    const bool look = !g->disk->file->writable;
     const struct pl_open_options how = {
         .format = g->disk->driver->name,
         .no_parent = true,
-        .force_share = true, /* nothing but the header is of interest */
-        .check_only = true,
+        .force_share = look, /* nothing but the header is of interest */
+        .check_only = look,
         .allowed_dirs = g->disk->options->allowed_dirs,
     };
+
+    return pl_open(path, &how, img, e);
+}
+
+/* What the image in the file says; one that is damaged is listed all the same. */
+static int look_inside(struct gathering *g, struct found *f, struct pl_err *e)
+{
+    struct pl_err why = { 0 };
     struct pl_image *img;
     bool copied;
 
-    if (pl_open(f->state.path, &how, &img, NULL) < 0) {
+    if (open_state(g, f->state.path, &img, &why) < 0) {
         f->state.unreadable = true;
-        return 0;
+        if (!g->disk->file->writable || is_damaged(&why))
+            return 0;
+        if (e)
+            *e = why;
+        return pl_within(e, "%s: looking at its snapshots", g->disk->path);
     }
     f->state.size = pl_size(img);
     f->state.usage = pl_disk_usage(img);

@@ -63,8 +63,22 @@ int pl_name_add(struct pl_storage *st, const char *path, struct pl_err *e)
     return pl_hint(e, "keep the disk on a file system with hard links: ext4, xfs, btrfs, NFS");
 }
 
+int pl_name_sync(const char *path, struct pl_err *e)
+{
+    PL_CLOSE_FD int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+    if (fd < 0)
+        return pl_fail_sys(e, errno, "%s", path);
+    while (fsync(fd) < 0)
+        if (errno != EINTR)
+            return pl_fail_sys(e, errno, "%s: bringing it to stable storage", path);
+    return 0;
+}
+
 int pl_name_change(const char *from, const char *to, struct pl_err *e)
 {
+    if (pl_name_sync(from, e) < 0)
+        return -1;
     if (rename(from, to) < 0)
         return pl_fail_sys(e, errno, "%s: renaming it to %s", from, to);
     return sync_folder(to, "it has its name", e);

@@ -23,8 +23,11 @@ bool pl_name_look(const char *path, struct pl_name_facts *facts);
  * where a file has one name; PL_E_SYS. */
 int pl_name_add(struct pl_storage *st, const char *path, struct pl_err *e) PL_CHECK;
 
+/* Brings the content of a file to stable storage, whoever wrote it. */
+int pl_name_sync(const char *path, struct pl_err *e) PL_CHECK;
+
 /* The file `from` is called `to` from now on, in the place of what was called that; both are in
- * one folder. */
+ * one folder.  Its content is on stable storage before. */
 int pl_name_change(const char *from, const char *to, struct pl_err *e) PL_CHECK;
 
 /* Takes a name away. */
