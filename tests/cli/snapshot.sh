@@ -159,7 +159,10 @@ names() {
     refused "cannot be read as an image of the format vmdk" "$P" snapshot rollback d/disk.vmdk dir
     snapshot list d/disk.vmdk
     grep -q 'dir .*(unreadable)' run.out || bad "not marked: $(<run.out)"
+    refused "cannot be read, so what it is made of is not known" \
+        "$P" snapshot delete d/disk.vmdk before-update
     snapshot delete d/disk.vmdk dir
+    snapshot delete d/disk.vmdk before-update
 }
 it "names that cannot be, are taken, or are not there" names
 

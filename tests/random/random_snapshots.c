@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "core/base/scope.h"
 #include "tests/unit/engine/disks.h"
 
 #define KIB 1024u
@@ -302,7 +303,7 @@ static void diff_is_right(struct run *r)
 
 static void qemu_img_agrees(struct run *r)
 {
-    char *model = test_tmp("model");
+    PL_FREE char *model = test_tmp("model");
     char command[1000];
 
     if (!r->way->qemu)
@@ -314,7 +315,6 @@ static void qemu_img_agrees(struct run *r)
              r->way->qemu, r->path, model);
     assert_int_equal(system(command), 0);
     unlink(model);
-    free(model);
 }
 
 /* ---- a run ---- */
