@@ -183,6 +183,14 @@ static char *name_in(const char *folder, const char *name)
     return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
 }
 
+/* A read error tells more than a lock: many files in the folder may be in use, by us as well. */
+static void note_unseen(struct pl_err *unseen, const struct pl_err *why)
+{
+    if (why->kind == PL_E_SYS ? unseen->kind != PL_E_SYS
+                              : why->kind == PL_E_LOCKED && !unseen->kind)
+        *unseen = *why;
+}
+
 static int try_candidate(const struct pl_step *s, const char *folder, const char *name,
                          enum pl_link *link)
 {
@@ -191,8 +199,7 @@ static int try_candidate(const struct pl_step *s, const char *folder, const char
 
     if (path && is_candidate(s, path, &why) && pl_step_to(s, path, link, &why) == 0)
         return 0;
-    if (!s->unseen->kind && (why.kind == PL_E_LOCKED || why.kind == PL_E_SYS))
-        *s->unseen = why;
+    note_unseen(s->unseen, &why);
     return 1;
 }
 
