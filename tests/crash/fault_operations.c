@@ -198,6 +198,7 @@ static void refused_beside(const struct trial *trial, const char *name, bool wri
     const struct pl_open_options options = { .writable = writer };
     const struct disturbance none = { 0 };
     PL_FREE char *path = NULL, *said = NULL;
+    struct problem problem = { "" };
     struct folder before, after;
     struct pl_image *img;
     struct pl_err e;
@@ -215,8 +216,10 @@ static void refused_beside(const struct trial *trial, const char *name, bool wri
     if (status != 1 || !strstr(said, "in use by process"))
         fail_msg("%s: while %s is open for %s, status %d: %s", trial->name, name,
                  writer ? "writing" : "reading", status, said);
-    if (folder_hash(&before) != folder_hash(&after))
+    if (!trial->op->next_write_mends && folder_hash(&before) != folder_hash(&after))
         fail_msg("%s: refused, but the folder is another one", trial->name);
+    if (!trial_holds(trial, trial->fast, &problem))
+        fail_msg("%s: refused: %s", trial->name, problem.text);
     folder_free(&before);
     folder_free(&after);
 }

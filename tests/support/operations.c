@@ -24,7 +24,7 @@
     }
 #define BESIDE(name_, rule_)                                                                       \
     {                                                                                              \
-        .path = "disk.snapshot-" name_ ".img", .rule = rule_                                       \
+        .path = "disk.snapshot-" name_ ".img", .rule = rule_, .aside = true                        \
     }
 
 #define SPARSE                                                                                     \
