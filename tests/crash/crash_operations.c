@@ -27,11 +27,7 @@
 #include "tests/support/replay.h"
 #include "tests/support/rig.h"
 
-#ifdef __SANITIZE_ADDRESS__
-#define STATES 8
-#else
 #define STATES 40
-#endif
 #define SEEDS 12      /* ways in which each instant is looked at when all are */
 #define AGAIN_EVERY 6 /* states: the operation is done again */
 

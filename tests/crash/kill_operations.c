@@ -19,11 +19,7 @@
 #include "tests/support/operation.h"
 #include "tests/support/rig.h"
 
-#ifdef __SANITIZE_ADDRESS__
-#define RUNS 8
-#else
 #define RUNS 40
-#endif
 
 static uint64_t now_us(void)
 {
