@@ -3,6 +3,7 @@
  * A parent is found by its name; where the child knows an identity too, the parent must have it,
  * and a file in the child's folder, or in one that the caller allows, that has it is taken where
  * the name leads nowhere: VirtualBox keeps children in a folder below that of their parent.
+ * Among several the one is taken that was not written to since: others may be copies.
  *
  * A chain ends where an image names no parent.  One that comes back to a file already in it, or is
  * deeper than PL_CHAIN_MAX, is refused: both are ways to make a reader loop. */
@@ -197,8 +198,14 @@ static int try_candidate(const struct pl_step *s, const char *folder, const char
     PL_FREE char *path = name_in(folder, name);
     struct pl_err why = { 0 };
 
-    if (path && is_candidate(s, path, &why) && pl_step_to(s, path, link, &why) == 0)
-        return 0;
+    if (path && is_candidate(s, path, &why) && pl_step_to(s, path, link, &why) == 0) {
+        if (*link != PL_LINK_CHANGED || s->changed == NULL)
+            return 0;
+        pl_close(pl_take(s->child->parent), NULL); /* a copy of the parent, or the parent */
+        if (!*s->changed)
+            *s->changed = pl_take(path);
+        return 1;
+    }
     note_unseen(s->unseen, &why);
     return 1;
 }
@@ -272,9 +279,15 @@ static int search_everywhere(const struct pl_step *s, const char *last, enum pl_
 static int search(const struct pl_step *s, struct pl_step_found *found, struct pl_err *e)
 {
     const char *name = s->child->layer.parent_name;
+    PL_FREE char *changed = NULL;
+    struct pl_step choosy = *s;
     enum pl_link link;
-    const int result = search_everywhere(s, name ? pl_last_part(name) : NULL, &link, e);
+    int result;
 
+    choosy.changed = &changed;
+    result = search_everywhere(&choosy, name ? pl_last_part(name) : NULL, &link, e);
+    if (result != 0 && changed && s->unseen->kind != PL_E_SYS)
+        result = pl_step_to(s, changed, &link, e) < 0 ? -1 : 0;
     if (result == 0)
         *found = (struct pl_step_found){ .link = link, .by_identity = true };
     return result;

@@ -11,6 +11,8 @@ struct pl_step {
     const struct pl_report *report;        /* for what opening says of the file; may be null */
     bool writable;         /* the parent is to be written to, without its children noticing */
     struct pl_err *unseen; /* pl_step's own: see there; the caller leaves it null */
+    char **changed;        /* pl_step's own: the first file with the identity, but written to since;
+                              one that was not is taken before it */
     bool any_identity; /* a parent without the identity wanted is taken, too: by pl_step_to alone */
 };
 
