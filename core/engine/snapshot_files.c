@@ -13,6 +13,7 @@
 #include "core/engine/new_image.h"
 #include "core/engine/snapshot_ways.h"
 #include "core/engine/state_name.h"
+#include "core/storage/folder.h"
 #include "core/storage/names.h"
 
 static int no_memory(const struct pl_held_disk *disk, struct pl_err *e)
@@ -117,16 +118,17 @@ static int freeze(const struct pl_held_disk *disk, const char *path, struct pl_n
 static int create_file(struct pl_held_disk *disk, const char *name, struct pl_err *e)
 {
     PL_FREE char *path = pl_state_path(disk->path, name);
+    PL_FREE char *said = path ? pl_name_to_say(pl_file_of(path)) : NULL;
     struct pl_create_options options;
     struct pl_new_image child;
     struct pl_image *img;
     int result;
 
-    if (!path)
+    if (!said)
         return no_memory(disk, e);
     if (settle(disk, e) < 0 || pl_held_open(disk, false, true, &img, e) < 0)
         return -1;
-    options = child_options(disk, img, pl_file_of(path));
+    options = child_options(disk, img, said);
     result = begin_child(disk, img, &options, &child, e);
     if (pl_close(img, result < 0 ? NULL : e) < 0 && result == 0) {
         pl_new_image_abandon(&child);
@@ -139,11 +141,14 @@ static int create_file(struct pl_held_disk *disk, const char *name, struct pl_er
 
 static int rollback_file(struct pl_held_disk *disk, size_t index, struct pl_err *e)
 {
+    PL_FREE char *said = pl_name_to_say(pl_file_of(disk->states->state[index].path));
     struct pl_create_options options;
     struct pl_new_image child;
     struct pl_image *parent;
     int result;
 
+    if (!said)
+        return no_memory(disk, e);
     if (pl_states_inside(disk->states)) {
         pl_fail(e, PL_E_INVALID, "%s: has snapshots inside, which a rollback to a file would lose",
                 disk->path);
@@ -151,7 +156,7 @@ static int rollback_file(struct pl_held_disk *disk, size_t index, struct pl_err 
     }
     if (pl_state_open(disk, index, &parent, e) < 0)
         return -1;
-    options = child_options(disk, parent, pl_file_of(disk->states->state[index].path));
+    options = child_options(disk, parent, said);
     result = begin_child(disk, parent, &options, &child, e);
     if (result == 0)
         result = pl_new_image_finish_empty(&child, &options, e);
@@ -192,13 +197,16 @@ int pl_retie_children(const struct pl_held_disk *disk, size_t of, const struct p
 static int retie_all(const struct pl_held_disk *disk, size_t index, const char *path,
                      struct pl_err *e)
 {
+    PL_FREE char *said = pl_name_to_say(pl_file_of(path));
     struct pl_retie how = {
-        .parent = { .name = pl_file_of(path), .format = disk->driver->name },
+        .parent = { .name = said, .format = disk->driver->name },
         .except = PL_NO_STATE,
     };
     struct pl_image *img;
     int result;
 
+    if (!said)
+        return no_memory(disk, e);
     if (pl_state_open(disk, index, &img, e) < 0)
         return -1;
     how.parent.identity = img->layer.identity;

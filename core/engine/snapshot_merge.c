@@ -18,6 +18,7 @@
 #include "core/engine/new_image.h"
 #include "core/engine/snapshot_ways.h"
 #include "core/engine/state_name.h"
+#include "core/storage/folder.h"
 #include "core/storage/names.h"
 
 struct merge {
@@ -80,14 +81,17 @@ static int copy(const struct merge *m, struct pl_err *e)
 static int retie(const struct merge *m, const char *path, bool of_state, bool of_child,
                  struct pl_err *e)
 {
+    PL_FREE char *said = pl_name_to_say(pl_file_of(path));
     struct pl_retie how = {
-        .parent = { .name = pl_file_of(path), .format = m->disk->driver->name },
+        .parent = { .name = said, .format = m->disk->driver->name },
         .other_file = of_child,
         .except = m->child_index,
     };
     struct pl_image *img;
     int result = 0;
 
+    if (!said)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory", path);
     if (pl_state_open(m->disk, m->index, &img, e) < 0)
         return -1;
     how.parent.identity = img->layer.identity;

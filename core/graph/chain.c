@@ -180,7 +180,7 @@ static char *name_in(const char *folder, const char *name)
     char *path;
 
     if (!folder)
-        return strdup(name);
+        return pl_name_to_say(name);
     return asprintf(&path, "%s/%s", folder, name) < 0 ? NULL : path;
 }
 

@@ -79,7 +79,8 @@ struct pl_image *pl_open_relative(const struct pl_family *f, struct pl_storage *
 
 static bool is_childs_file(const struct pl_family *f, struct pl_storage *by, const char *name)
 {
-    struct pl_image *img = pl_open_relative(f, by, name);
+    PL_FREE char *said = pl_name_to_say(name);
+    struct pl_image *img = said ? pl_open_relative(f, by, said) : NULL;
     const enum pl_link link = img ? pl_child_link(f, img) : PL_LINK_NONE;
 
     pl_close(img, NULL);

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +66,15 @@ int pl_names_up_to(const char *path, size_t max, char ***names, size_t *count, s
 int pl_names_in(const char *path, char ***names, size_t *count, struct pl_err *e)
 {
     return pl_names_up_to(path, PL_FOLDER_NAMES_MAX, names, count, e);
+}
+
+char *pl_name_to_say(const char *name)
+{
+    char *said;
+
+    if (!strchr(name, ':'))
+        return strdup(name);
+    return asprintf(&said, "./%s", name) < 0 ? NULL : said;
 }
 
 int pl_names_beside(const struct pl_storage *st, char ***names, size_t *count, struct pl_err *e)

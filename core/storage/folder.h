@@ -23,6 +23,10 @@ int pl_names_up_to(const char *path, size_t max, char ***names, size_t *count, s
 int pl_names_beside(const struct pl_storage *st, char ***names, size_t *count, struct pl_err *e)
     PL_CHECK;
 
+/* How an image says the file `name` beside it: "./a:1.vmdk", for "a:" alone would be taken for a
+ * protocol.  The caller's to free; null without memory. */
+char *pl_name_to_say(const char *name);
+
 /* Frees what these gave. */
 void pl_names_free(char **names, size_t count);
 

@@ -62,7 +62,7 @@ int vdi_name_parent(struct vdi_header *h, const struct pl_parent_ref *parent,
     if (!find_uuid(parent->identity, "modification", h->parent_modification_uuid))
         memset(h->parent_modification_uuid, 0, sizeof h->parent_modification_uuid);
     h->type = VDI_TYPE_DIFF;
-    if (strchr(parent->name, '/'))
+    if (strchr(parent->name + (strncmp(parent->name, "./", 2) == 0 ? 2 : 0), '/'))
         pl_warn(report,
                 "the image keeps the UUID of its parent and not its name '%s': it is looked for "
                 "in the image's folder",

@@ -179,6 +179,30 @@ words() {
 }
 it "what is asked for must be clear" words
 
+# A colon makes a plain name look like that of a protocol.
+colon() { # FORMAT OPTION
+    local disk="d/web:1.$1" options=(${2:+"$2"}) n
+    rm -rf d && mkdir d
+    must "$PLATTER" convert -q -f raw -O "$1" 0.raw "$disk"
+    for n in 1 2 3; do
+        snapshot create "${options[@]}" -f "$1" "$disk" "s$n"
+        must "$PLATTER" convert -q -n -f raw -O "$1" "$n.raw" "$disk"
+    done
+    snapshot delete -f "$1" "$disk" s2
+    snapshot rename -f "$1" "$disk" s3 last
+    must "$PLATTER" compare -f raw -F "$1" 3.raw "$disk"
+    snapshot rollback -f "$1" "$disk" s1
+    must "$PLATTER" compare -f raw -F "$1" 0.raw "$disk"
+    snapshot rollback -f "$1" "$disk" last
+    must "$PLATTER" compare -f raw -F "$1" 2.raw "$disk"
+    [[ $1 != raw ]] || return 0
+    must "$PLATTER" create -q -f "$1" -b "./web:1.snapshot-last.$1" -F "$1" "d/clone:1.$1"
+    refused "the image clone:1.$1 is made of it" "$PLATTER" snapshot delete -f "$1" "$disk" last
+}
+for format in qcow2 vmdk vhd vhdx vdi raw; do
+    it "$format: a disk with a colon in its name" colon "$format" "$([[ $format != qcow2 ]] || echo --external)"
+done
+
 # ---- what cannot be ----
 state_of_other() {
     new_disk vdi ""
