@@ -108,15 +108,19 @@ static void weigh(const struct deletion *d, size_t child, uint64_t *usage, uint6
     *size = is_disk ? d->states->size : d->states->state[child].size;
 }
 
-/* Whether nobody but the disk and its states is made of it. */
-static bool is_free_of_strangers(const struct deletion *d, size_t child)
+/* Whether the state's file can become that child: nobody but the disk and its states is made of it.
+ * A state that says no name of its parent is found by an identity, which the file keeps: a copy
+ * made of the file before could then be taken for it. */
+static bool can_become(const struct deletion *d, size_t child)
 {
     struct pl_image *img;
     int result;
 
     if (pl_state_open(d->disk, child, &img, NULL) < 0)
         return false;
-    result = pl_refuse_strangers(d->disk, img, NULL);
+    result = child != PL_NO_STATE && !img->layer.parent_name
+                 ? -1
+                 : pl_refuse_strangers(d->disk, img, NULL);
     pl_close(img, NULL);
     return result == 0;
 }
@@ -145,7 +149,7 @@ static bool goes_down(const struct deletion *d, size_t *child)
     if (!find_only_child(d, child))
         return false;
     weigh(d, *child, &childs, &size);
-    return d->img->layer.size <= size && is_free_of_strangers(d, *child) &&
+    return d->img->layer.size <= size && can_become(d, *child) &&
            (childs <= usage || usage > pl_storage_disk_usage(d->img->file));
 }
 

@@ -62,6 +62,80 @@ static int begin_child(const struct pl_held_disk *disk, const struct pl_image *p
 
 /* ---- create ---- */
 
+/* Whether children can know the file `name` beside the disk by what they know `parent` by. */
+static bool is_copy(const struct pl_held_disk *disk, const struct pl_image *parent,
+                    const char *name)
+{
+    PL_FREE char *path = pl_path_beside(disk->path, name);
+    const struct pl_open_options how = {
+        .format = disk->driver->name,
+        .no_parent = true,
+        .force_share = true,
+        .describe_only = true,
+    };
+    struct pl_image *img;
+    bool copy;
+
+    if (!path || pl_open(path, &how, &img, NULL) < 0)
+        return false;
+    copy = !pl_storage_same(img->file, parent->file) && img->layer.identity &&
+           strcmp(img->layer.identity, parent->layer.identity) == 0;
+    pl_close(img, NULL);
+    return copy;
+}
+
+/* A child that says no name of its parent could take a copy for it. */
+static int refuse_copies(const struct pl_held_disk *disk, const struct pl_image *parent,
+                         struct pl_err *e)
+{
+    const char *copy = NULL;
+    char **names;
+    size_t count;
+
+    if (pl_names_beside(parent->file, &names, &count, e) < 0)
+        return -1;
+    for (size_t i = 0; i < count && !copy; i++)
+        if (is_copy(disk, parent, names[i]))
+            copy = names[i];
+    if (copy) {
+        pl_fail(e, PL_E_INVALID,
+                "%s: %s has the same identity: which of them was kept could not be told",
+                disk->path, copy);
+        pl_hint(e, "move the copy to another folder");
+    }
+    pl_names_free(names, count);
+    return copy ? -1 : 0;
+}
+
+/* Whether children of it say its identity and no name. */
+static int is_nameless(struct pl_new_image *child, const struct pl_create_options *options,
+                       bool *nameless, struct pl_err *e)
+{
+    struct pl_create_options alone = *options;
+
+    alone.unsafe_parent = true;
+    if (pl_new_image_open(child, &alone, true, e) < 0)
+        return -1;
+    *nameless = !child->img->layer.parent_name;
+    return pl_close(pl_take(child->img), e);
+}
+
+static int check_copies(const struct pl_held_disk *disk, const struct pl_image *parent,
+                        struct pl_new_image *child, const struct pl_create_options *options,
+                        struct pl_err *e)
+{
+    bool nameless;
+
+    if (!parent->layer.identity)
+        return 0;
+    if (is_nameless(child, options, &nameless, e) < 0 ||
+        (nameless && refuse_copies(disk, parent, e) < 0)) {
+        pl_new_image_abandon(child);
+        return -1;
+    }
+    return 0;
+}
+
 /* A file that is only read from now on is left in good order: a log is replayed, counts are set
  * right. */
 static int settle(const struct pl_held_disk *disk, struct pl_err *e)
@@ -91,7 +165,8 @@ static bool leads_to_disk(const struct pl_held_disk *disk, const char *path)
 /* The child did not become the disk, unless only the last sync failed. */
 static void undo_name(const struct pl_held_disk *disk, const char *path)
 {
-    if (leads_to_disk(disk, disk->path)) /* where it stays the next change removes it */
+    /* where it stays the next change removes it; what others made meanwhile is theirs */
+    if (leads_to_disk(disk, disk->path) && leads_to_disk(disk, path))
         (void)!pl_name_remove(path, NULL);
 }
 
@@ -130,6 +205,8 @@ static int create_file(struct pl_held_disk *disk, const char *name, struct pl_er
         return -1;
     options = child_options(disk, img, said);
     result = begin_child(disk, img, &options, &child, e);
+    if (result == 0)
+        result = check_copies(disk, img, &child, &options, e);
     if (pl_close(img, result < 0 ? NULL : e) < 0 && result == 0) {
         pl_new_image_abandon(&child);
         return -1;

@@ -255,6 +255,21 @@ strangers() {
 }
 it "what else is made of a state keeps it" strangers
 
+# A VDI image says its parent's UUIDs alone, and copies have the same ones.
+copies() {
+    new_disk vdi ""
+    cp d/disk.vdi d/disk-backup.vdi
+    refused "disk-backup.vdi has the same identity" "$P" snapshot create d/disk.vdi one
+    [[ ! -e d/disk.snapshot-one.vdi ]] || bad "the refused snapshot is there"
+    write_disk 1.raw # the disk is another revision than its copy now
+    snapshot create d/disk.vdi one && disk_is 1.raw && write_disk 2.raw
+    snapshot create d/disk.vdi two && disk_is 2.raw || return
+    cp d/disk.snapshot-one.vdi d/a-copy.vdi
+    snapshot delete d/disk.vdi one && disk_is 2.raw && state_is two 2.raw
+    must "$P" compare -f raw -F vdi 0.raw d/disk-backup.vdi
+}
+it "a copy of the disk is not taken for its parent" copies
+
 # ---- links and permissions ----
 through_link() {
     new_disk vmdk ""
