@@ -2,6 +2,7 @@
  * in which the states are kept. */
 #include "core/engine/snapshot.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -77,6 +78,45 @@ static bool is_taken(const struct pl_states *states, const char *name)
            strcmp(states->state[index].name, name) == 0;
 }
 
+/* The longest name of the host that deleting the state needs: ".NAME.deleting.". */
+static int check_length(const char *path, struct pl_err *e)
+{
+    const size_t len = strlen(pl_file_of(path)) + strlen("." PL_STATE_DELETING);
+
+    if (len <= NAME_MAX)
+        return 0;
+    pl_fail(e, PL_E_INVALID, "%s: this name for its file is too long by %zu bytes", path,
+            len - NAME_MAX);
+    return pl_hint(e, "choose a shorter name for the snapshot");
+}
+
+/* The file "a.snapshot-b.raw" is the state "b.raw" of the disk "a", and "b" of "a.raw". */
+static int refuse_ambiguous(const struct pl_held_disk *disk, const char *path, struct pl_err *e)
+{
+    PL_FREE char *other = NULL, *name = NULL;
+    struct pl_name_facts facts;
+
+    if (!pl_state_disk_of(path, false, &other, &name) || strcmp(other, disk->path) == 0 ||
+        !pl_name_look(other, &facts) || !facts.regular)
+        return 0;
+    pl_fail(e, PL_E_INVALID, "%s: would be taken for the state '%s' of the disk %s", path, name,
+            other);
+    return pl_hint(e, "choose another name for the snapshot");
+}
+
+/* Whether a state that is kept that way can be called `name`. */
+static int check_file_name(const struct pl_held_disk *disk, const struct pl_way_ops *way,
+                           const char *name, struct pl_err *e)
+{
+    PL_FREE char *path = pl_state_path(disk->path, name);
+
+    if (!path)
+        return pl_fail(e, PL_E_NOMEM, "%s: no memory", disk->path);
+    if (way == &pl_way_inside)
+        return 0;
+    return check_length(path, e) < 0 ? -1 : refuse_ambiguous(disk, path, e);
+}
+
 /* Not only states stand in the way: whatever has the name of the file would be lost. */
 static int check_free(const struct pl_held_disk *disk, const char *name, struct pl_err *e)
 {
@@ -139,7 +179,7 @@ static int create_held(struct pl_held_disk *disk, const char *name, struct pl_er
     const struct pl_way_ops *way = NULL;
 
     if (check_free(disk, name, e) < 0 || choose_way(disk, &way, e) < 0 ||
-        clear_mark(disk, name, e) < 0)
+        check_file_name(disk, way, name, e) < 0 || clear_mark(disk, name, e) < 0)
         return -1;
     if (way->create(disk, name, e) < 0)
         return pl_within(e, "%s: keeping the snapshot '%s'", disk->path, name);
@@ -201,7 +241,8 @@ static int rename_held(struct pl_held_disk *disk, const char *name, const char *
 
     if (pl_states_find(disk->states, name, &index, e) < 0 ||
         pl_state_check_sound(disk->states, index, e) < 0 || check_free(disk, new_name, e) < 0 ||
-        way_of(disk, index, &way, e) < 0 || clear_mark(disk, new_name, e) < 0)
+        way_of(disk, index, &way, e) < 0 || check_file_name(disk, way, new_name, e) < 0 ||
+        clear_mark(disk, new_name, e) < 0)
         return -1;
     if (way->rename(disk, index, new_name, e) < 0)
         return pl_within(e, "%s: calling the snapshot '%s' '%s'", disk->path, name, new_name);

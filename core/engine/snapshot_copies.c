@@ -73,7 +73,8 @@ static int rollback_copy(struct pl_held_disk *disk, size_t index, struct pl_err 
     struct pl_storage *from;
     int result;
 
-    if (pl_open_path(&opener, disk->states->state[index].path, PL_READ, &from, e) < 0)
+    if (pl_refuse_other_content(disk, e) < 0 ||
+        pl_open_path(&opener, disk->states->state[index].path, PL_READ, &from, e) < 0)
         return -1;
     result = pl_output_begin_over(disk->file, &output, e);
     if (result == 0)
@@ -84,13 +85,30 @@ static int rollback_copy(struct pl_held_disk *disk, size_t index, struct pl_err 
     return result;
 }
 
+/* Images made of a copy would lose it, and a machine that runs on it, wherever its own disk is,
+ * would find nothing the next time. */
+static int check_unused(const struct pl_held_disk *disk, size_t index, struct pl_err *e)
+{
+    struct pl_image *img;
+    int result;
+
+    if (disk->states->state[index].unreadable)
+        return 0;
+    if (pl_state_check_unused(disk, index, e) < 0 || pl_state_open(disk, index, &img, e) < 0)
+        return -1;
+    result = pl_refuse_strangers(disk, img, e);
+    pl_close(img, NULL);
+    return result;
+}
+
 static int rename_copy(struct pl_held_disk *disk, size_t index, const char *name, struct pl_err *e)
 {
     PL_FREE char *path = pl_state_path(disk->path, name);
 
     if (!path)
         return pl_fail(e, PL_E_NOMEM, "%s: no memory", disk->path);
-    if (pl_name_change(disk->states->state[index].path, path, e) < 0)
+    if (check_unused(disk, index, e) < 0 ||
+        pl_name_change(disk->states->state[index].path, path, e) < 0)
         return -1;
     pl_notes_rename(disk->states, index, name);
     return 0;
@@ -98,7 +116,8 @@ static int rename_copy(struct pl_held_disk *disk, size_t index, const char *name
 
 static int remove_copy(struct pl_held_disk *disk, size_t index, struct pl_err *e)
 {
-    if (pl_name_remove(disk->states->state[index].path, e) < 0)
+    if (check_unused(disk, index, e) < 0 ||
+        pl_name_remove(disk->states->state[index].path, e) < 0)
         return -1;
     pl_notes_drop(disk->states, index);
     return 0;

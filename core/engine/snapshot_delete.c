@@ -76,25 +76,66 @@ static int refuse_unreadable(const struct pl_states *states, struct pl_err *e)
     return 0;
 }
 
-int pl_refuse_strangers(const struct pl_held_disk *disk, struct pl_image *state, struct pl_err *e)
+/* What is made of the image, and is neither the disk nor one of its states. */
+static int refuse_others(const struct pl_held_disk *disk, struct pl_image *img, struct pl_err *e)
 {
     const struct pl_open_options how = { .allowed_dirs = disk->options->allowed_dirs };
     const char *stranger = NULL;
     char **names;
     size_t count;
 
-    if (refuse_unreadable(disk->states, e) < 0 ||
-        pl_children_beside(state, state, &how, &names, &count, e) < 0)
+    if (pl_children_beside(img, img, &how, &names, &count, e) < 0)
         return -1;
     for (size_t i = 0; i < count && !stranger; i++)
         if (!is_ours(disk, names[i]))
             stranger = names[i];
     if (stranger) {
-        pl_fail(e, PL_E_INVALID, "%s: the image %s is made of it, too", state->path, stranger);
+        pl_fail(e, PL_E_INVALID, "%s: the image %s is made of it, too", img->path, stranger);
         pl_hint(e, "give that one another backing file first: platter rebase");
     }
     pl_names_free(names, count);
     return stranger ? -1 : 0;
+}
+
+int pl_refuse_strangers(const struct pl_held_disk *disk, struct pl_image *state, struct pl_err *e)
+{
+    return refuse_unreadable(disk->states, e) < 0 ? -1 : refuse_others(disk, state, e);
+}
+
+int pl_refuse_other_content(const struct pl_held_disk *disk, struct pl_err *e)
+{
+    struct pl_err why = { 0 };
+    struct pl_image *img;
+    int result;
+
+    if (disk->damaged || pl_held_open(disk, false, false, &img, NULL) < 0)
+        return 0; /* nothing can be made of what cannot be read */
+    result = refuse_others(disk, img, &why);
+    pl_close(img, NULL);
+    if (result < 0 && why.kind == PL_E_LIMIT) { /* a way back is needed the more */
+        pl_warn(disk->options->report, "%s", why.msg);
+        return 0;
+    }
+    if (result < 0 && e)
+        *e = why;
+    return result;
+}
+
+int pl_state_check_unused(const struct pl_held_disk *disk, size_t index, struct pl_err *e)
+{
+    static const struct pl_opener opener;
+    struct pl_storage *file;
+    struct pl_err why = { 0 };
+
+    if (pl_open_path(&opener, disk->states->state[index].path, PL_READ_WRITE, &file, &why) == 0) {
+        pl_storage_close(file, NULL);
+        return 0;
+    }
+    if (why.kind != PL_E_LOCKED) /* a file that may not be written can go all the same */
+        return 0;
+    if (e)
+        *e = why;
+    return -1;
 }
 
 /* ---- into the file ---- */
@@ -293,7 +334,9 @@ int pl_delete_file_state(struct pl_held_disk *disk, size_t index, struct pl_err 
         return delete_unreadable(&d, e);
     if (asprintf(&d.marker, "%s" PL_STATE_DELETING, d.state->path) < 0)
         return pl_fail(e, PL_E_NOMEM, "%s: no memory", disk->path);
-    result = pl_state_open(disk, index, &d.img, e);
+    result = pl_state_check_unused(disk, index, e);
+    if (result == 0)
+        result = pl_state_open(disk, index, &d.img, e);
     if (result == 0)
         result = work(&d, e);
     pl_close(d.img, NULL);

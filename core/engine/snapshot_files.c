@@ -84,6 +84,19 @@ static bool is_copy(const struct pl_held_disk *disk, const struct pl_image *pare
     return copy;
 }
 
+/* Whoever writes to the disk by another name that it has would write to the state. */
+static int refuse_links(const struct pl_held_disk *disk, struct pl_err *e)
+{
+    struct pl_name_facts facts;
+
+    if (!pl_name_look(disk->path, &facts) || facts.links < 2)
+        return 0;
+    pl_fail(e, PL_E_INVALID,
+            "%s: has another name (hard link), by which the snapshot could be written to",
+            disk->path);
+    return pl_hint(e, "remove that one, or find it: find DIR -samefile %s", disk->path);
+}
+
 /* A child that says no name of its parent could take a copy for it. */
 static int refuse_copies(const struct pl_held_disk *disk, const struct pl_image *parent,
                          struct pl_err *e)
@@ -201,7 +214,8 @@ static int create_file(struct pl_held_disk *disk, const char *name, struct pl_er
 
     if (!said)
         return no_memory(disk, e);
-    if (settle(disk, e) < 0 || pl_held_open(disk, false, true, &img, e) < 0)
+    if (refuse_links(disk, e) < 0 || settle(disk, e) < 0 ||
+        pl_held_open(disk, false, true, &img, e) < 0)
         return -1;
     options = child_options(disk, img, said);
     result = begin_child(disk, img, &options, &child, e);
@@ -231,7 +245,7 @@ static int rollback_file(struct pl_held_disk *disk, size_t index, struct pl_err 
                 disk->path);
         return pl_hint(e, "delete those first");
     }
-    if (pl_state_open(disk, index, &parent, e) < 0)
+    if (pl_refuse_other_content(disk, e) < 0 || pl_state_open(disk, index, &parent, e) < 0)
         return -1;
     options = child_options(disk, parent, said);
     result = begin_child(disk, parent, &options, &child, e);
@@ -318,7 +332,7 @@ static int rename_file(struct pl_held_disk *disk, size_t index, const char *name
 
     if (!path)
         return no_memory(disk, e);
-    if (check_rename(disk, index, e) < 0 ||
+    if (pl_state_check_unused(disk, index, e) < 0 || check_rename(disk, index, e) < 0 ||
         pl_open_path(&opener, state->path, PL_READ, &file, e) < 0)
         return -1;
     result = pl_name_add(file, path, e);

@@ -61,7 +61,8 @@ static int create_inside(struct pl_held_disk *disk, const char *name, struct pl_
 
 static int rollback_inside(struct pl_held_disk *disk, size_t index, struct pl_err *e)
 {
-    if (with_image(disk, apply_in, disk->states->state[index].id, NULL, e) < 0)
+    if (pl_refuse_other_content(disk, e) < 0 ||
+        with_image(disk, apply_in, disk->states->state[index].id, NULL, e) < 0)
         return -1;
     pl_notes_stand_on(disk->states, index);
     return 0;

@@ -58,6 +58,15 @@ bool pl_merge_begun(const struct pl_held_disk *disk, size_t index, const char *m
 int pl_refuse_strangers(const struct pl_held_disk *disk, struct pl_image *state, struct pl_err *e)
     PL_CHECK;
 
+/* PL_E_LOCKED where somebody has the state's file open: a machine whose disk, in whatever folder,
+ * is made of it. */
+int pl_state_check_unused(const struct pl_held_disk *disk, size_t index, struct pl_err *e)
+    PL_CHECK;
+
+/* PL_E_INVALID where images in the folder are made of the disk: they would read another content
+ * when it is rolled back. */
+int pl_refuse_other_content(const struct pl_held_disk *disk, struct pl_err *e) PL_CHECK;
+
 /* pl_way_files.remove */
 int pl_delete_file_state(struct pl_held_disk *disk, size_t index, struct pl_err *e) PL_CHECK;
 

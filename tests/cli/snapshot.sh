@@ -270,6 +270,73 @@ copies() {
 }
 it "a copy of the disk is not taken for its parent" copies
 
+# An image that is made of the disk would read another content after a rollback.
+clone_of_disk() { # FORMAT OPTION
+    new_disk "$1" "" && snapshot create ${2:+"$2"} -f "$1" "d/disk.$1" one && write_disk 1.raw
+    must "$PLATTER" create -q -f qcow2 -b "disk.$1" -F "$1" d/clone.qcow2
+    refused "the image clone.qcow2 is made of it" "$P" snapshot rollback -f "$1" "d/disk.$1" one
+    must "$P" compare -f raw -F qcow2 1.raw d/clone.qcow2
+    rm d/clone.qcow2
+    snapshot rollback -f "$1" "d/disk.$1" one && disk_is 0.raw
+}
+it "raw: no rollback below a clone" clone_of_disk raw
+it "qcow2: no rollback below a clone" clone_of_disk qcow2
+it "qcow2: no rollback below a clone, files" clone_of_disk qcow2 --external
+
+clone_of_copy() {
+    new_disk raw "" && snapshot create -f raw d/disk.raw one
+    must "$PLATTER" create -q -f qcow2 -b disk.snapshot-one.raw -F raw d/clone.qcow2
+    refused "the image clone.qcow2 is made of it" "$P" snapshot delete -f raw d/disk.raw one
+    refused "the image clone.qcow2 is made of it" "$P" snapshot rename -f raw d/disk.raw one two
+    must "$P" compare -f raw -F qcow2 0.raw d/clone.qcow2
+}
+it "raw: what is made of a copy keeps it" clone_of_copy
+
+# A machine somewhere else runs on a state.
+state_in_use() { # FORMAT
+    new_disk "$1" "" && snapshot create -f "$1" "d/disk.$1" one && snapshot create -f "$1" "d/disk.$1" two
+    snapshot rollback -f "$1" "d/disk.$1" one
+    "$PLATTER" convert -q -r 1M -f "$1" -O raw "d/disk.snapshot-two.$1" reading.raw &
+    local reader=$! action
+    sleep 0.5
+    for action in "delete two" "rename two y"; do
+        # shellcheck disable=SC2086
+        set -- $action
+        refused "in use by process $reader" "$P" snapshot "$1" -f "$format" "d/disk.$format" "${@:2}"
+    done
+    kill -9 "$reader"
+    wait "$reader" 2>/dev/null
+    rm -f reading.raw
+    state_is two 0.raw
+}
+it "raw: a state in use is left alone" state_in_use raw
+it "vmdk: a state in use is left alone" state_in_use vmdk
+
+# What can be made can be deleted; and no file is a state of two disks.
+file_names() {
+    local disk state
+    disk=$(printf 'd%.0s' {1..118})
+    state=$(printf 's%.0s' {1..114})
+    rm -rf d && mkdir d
+    must "$PLATTER" create -q -f vmdk "d/$disk.vmdk" 1M
+    refused "too long by 2 bytes" "$P" snapshot create "d/$disk.vmdk" "$state"
+    snapshot create "d/$disk.vmdk" "${state:3}" && snapshot delete "d/$disk.vmdk" "${state:3}"
+    must "$PLATTER" create -q -f raw d/a 1M
+    must "$PLATTER" create -q -f raw d/a.b 1M
+    refused "taken for the state 'x' of the disk d/a.b" "$P" snapshot create -f raw d/a x.b
+    snapshot create -f raw d/a x.c
+    refused "taken for the state 'x' of the disk d/a.b" "$P" snapshot rename -f raw d/a x.c x.b
+}
+it "names of files that could not be handled later" file_names
+
+hard_link() {
+    new_disk vhd "" && ln d/disk.vhd d/other.vhd
+    refused "has another name" "$P" snapshot create d/disk.vhd one
+    rm d/other.vhd
+    snapshot create d/disk.vhd one
+}
+it "a disk with two names" hard_link
+
 # ---- links and permissions ----
 through_link() {
     new_disk vmdk ""
