@@ -185,9 +185,41 @@ static int free_run(struct qcow2 *q, struct qcow2_free *run, struct pl_err *e) P
     return r;
 }
 
+/* The highest first: the list is worked off from its end. */
+static int by_place(const void *left, const void *right)
+{
+    const struct qcow2_free *a = left, *b = right;
+
+    return (a->off < b->off) - (a->off > b->off);
+}
+
+/* Joins runs that are neighbours in the file: what a guest wrote in any order is given back to the
+ * host in few calls, each of which can cost it a millisecond. */
+static void join_pending(struct qcow2 *q) PL_NEEDS(&q->lock)
+{
+    size_t kept = 0;
+
+    if (q->pending_count < 2)
+        return;
+    qsort(q->pending, q->pending_count, sizeof *q->pending, by_place);
+    for (size_t i = 1; i < q->pending_count; i++) {
+        struct qcow2_free *above = &q->pending[kept], *run = &q->pending[i];
+
+        if (run->discard == above->discard &&
+            run->off + (run->count << q->cluster_bits) == above->off) {
+            above->off = run->off;
+            above->count += run->count;
+        } else {
+            q->pending[++kept] = *run;
+        }
+    }
+    q->pending_count = kept + 1;
+}
+
 /* Step 5. */
 static int free_pending(struct qcow2 *q, struct pl_err *e) PL_NEEDS(&q->lock)
 {
+    join_pending(q);
     for (; q->pending_count; q->pending_count--)
         if (free_run(q, &q->pending[q->pending_count - 1], e) < 0)
             return -1;
