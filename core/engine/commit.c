@@ -215,6 +215,7 @@ static int copy(const struct commit *c, struct pl_image *base, struct pl_commit_
         .top = c->top,
         .base = base,
         .depth = c->depth,
+        .empties = c->empties,
         .workers = o->workers,
         .rate = pl_rate_start(o->rate_limit, o->report),
         .report = o->report,

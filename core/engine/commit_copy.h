@@ -12,6 +12,7 @@ struct pl_commit_copy {
     struct pl_image *top;  /* nobody writes to it meanwhile */
     struct pl_image *base; /* in its chain, open for writing, at least as long */
     unsigned depth;        /* of base below top */
+    bool empties;          /* the caller empties top next: what was read of it is of no use */
     unsigned workers;
     struct pl_rate rate;
     const struct pl_report *report;

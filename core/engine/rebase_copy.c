@@ -12,6 +12,7 @@
 #include "core/base/checked.h"
 #include "core/base/zero.h"
 #include "core/engine/ordered.h"
+#include "core/graph/long_work.h"
 
 #define WINDOW_MIN (1u << 20)
 
@@ -256,10 +257,13 @@ int pl_rebase_copy(struct pl_rebase_copy *job, struct pl_err *e)
         .work = work,
         .place = place,
     };
+    int status;
 
-    job->img->settles = true;
+    pl_long_work_begin(job->img);
     job->step = PL_MAX(granule, STEP_MIN);
     job->window = PL_MAX(PL_MAX(WINDOW_MIN, granule),
                          PL_MAX(greatest_unit(job->img->parent), greatest_unit(job->new)));
-    return pl_run_ordered(&run, e);
+    status = pl_run_ordered(&run, e);
+    pl_long_work_end(job->img);
+    return status;
 }

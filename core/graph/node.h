@@ -43,8 +43,8 @@ struct pl_image {
     bool guard_header;           /* raw by guess, written to: see write.c */
     struct pl_range_lock ranges; /* taken before any driver lock; unused while read-only */
     atomic_bool broken;          /* tables may be half-changed: no more writes */
-    bool settles; /* long work writes to it: what is written is pushed out as it goes.  Set before
-                     the work starts */
+    bool settles; /* long_work.h; constant while the work's threads run */
+    atomic_uint_fast64_t room_end; /* ... up to where the file has room made ahead, 0: nowhere */
     struct pl_lock unpackers_lock; /* guards the list of idle ones */
     struct pl_unpacker *unpackers;
 };

@@ -14,6 +14,7 @@
 #include "core/base/checked.h"
 #include "core/base/scope.h"
 #include "core/base/zero.h"
+#include "core/graph/long_work.h"
 #include "core/graph/node.h"
 
 /* Zeros are written, where the format has none of its own, in pieces of this size. */
@@ -105,6 +106,8 @@ static int write_some(struct pl_image *img, uint64_t at, const uint8_t *buf, siz
     if (img->driver->allocate(img->layer.state, from, to - from, &place, e) < 0)
         return -1;
     *done = PL_MIN(len, place.at + place.len - at);
+    if (place.fresh)
+        pl_make_room_ahead(img, &place);
     if (put(img, &place, at, buf, *done, e) < 0) {
         if (place.fresh && img->driver->cancel)
             img->driver->cancel(img->layer.state, &place);
