@@ -19,10 +19,16 @@
 /* Bytes are compared in no smaller pieces, so that what is written is not scattered. */
 #define STEP_MIN 4096u
 
+/* Plain bytes of both chains are read and compared in pieces that stay in a processor's own cache. */
+#define PIECE (UINT64_C(64) << 10)
+
 struct unit {
     struct pl_rebase_copy *job;
     uint64_t at, len;
-    uint8_t *old, *new; /* a window's bytes below the old parent and the new one */
+    uint8_t *old, *new; /* a window's bytes below the old parent; some of them below the new one */
+    /* What was found out of [from, to), and is not done yet. */
+    enum verdict { ALIKE, ZERO, DATA } what;
+    uint64_t from, to;
 };
 
 static void free_unit(void *arg)
@@ -148,16 +154,15 @@ static int write_unsaid(const struct unit *unit, uint64_t at, uint64_t len, stru
     return 0;
 }
 
-enum verdict { ALIKE, ZERO, DATA };
-
-static int put(const struct unit *unit, enum verdict what, uint64_t at, uint64_t len,
-               struct pl_err *e)
+/* Does what waits. */
+static int put(struct unit *unit, struct pl_err *e)
 {
     struct pl_rebase_copy *job = unit->job;
+    const uint64_t at = unit->from, len = unit->to - at;
 
-    if (what == ALIKE || len == 0)
+    if (unit->what == ALIKE || len == 0)
         return 0;
-    if (what == DATA) {
+    if (unit->what == DATA) {
         job->copied += len;
         return pl_write(job->img, at, unit->old + (at - unit->at), len, e);
     }
@@ -167,61 +172,91 @@ static int put(const struct unit *unit, enum verdict what, uint64_t at, uint64_t
     return write_unsaid(unit, at, len, e);
 }
 
-static enum verdict judge(const struct unit *unit, const struct both *both, uint64_t off,
-                          uint64_t len)
+/* [at, at + len) waits, with what waits already where it is of the same kind and ends there. */
+static int add(struct unit *unit, enum verdict what, uint64_t at, uint64_t len, struct pl_err *e)
 {
-    const bool zero = both->old.extent.state == PL_ZERO || pl_is_zero(unit->old + off, len);
-
-    if (zero)
-        return both->new.extent.state == PL_ZERO || pl_is_zero(unit->new + off, len) ? ALIKE : ZERO;
-    if (both->new.extent.state == PL_ZERO)
-        return DATA;
-    return memcmp(unit->old + off, unit->new + off, len) == 0 ? ALIKE : DATA;
+    if (what != unit->what || at != unit->to) {
+        if (put(unit, e) < 0)
+            return -1;
+        unit->what = what;
+        unit->from = at;
+    }
+    unit->to = at + len;
+    return 0;
 }
 
-/* Compares [at, at + both->len) step by step. */
-static int compare(const struct unit *unit, const struct both *both, uint64_t at, struct pl_err *e)
+static enum verdict judge(const struct both *both, const uint8_t *old, const uint8_t *new,
+                          uint64_t len)
+{
+    const bool zero = both->old.extent.state == PL_ZERO || pl_is_zero(old, len);
+
+    if (zero)
+        return both->new.extent.state == PL_ZERO || pl_is_zero(new, len) ? ALIKE : ZERO;
+    if (both->new.extent.state == PL_ZERO)
+        return DATA;
+    return memcmp(old, new, len) == 0 ? ALIKE : DATA;
+}
+
+/* Compares [at, at + both->len), which begins at unit->new, step by step. */
+static int compare(struct unit *unit, const struct both *both, uint64_t at, struct pl_err *e)
 {
     const uint32_t step = unit->job->step;
     const uint64_t end = at + both->len;
-    uint64_t from = at; /* from here on all is as `before` says */
-    enum verdict before = ALIKE;
 
     for (uint64_t pos = at, len; pos < end; pos += len) {
-        enum verdict now;
-
         len = PL_MIN(step - pos % step, end - pos);
-        now = judge(unit, both, pos - unit->at, len);
-        if (now == before)
-            continue;
-        if (put(unit, before, from, pos - from, e) < 0)
+        if (add(unit, judge(both, unit->old + (pos - unit->at), unit->new + (pos - at), len), pos,
+                len, e) < 0)
             return -1;
-        from = pos;
-        before = now;
     }
-    return put(unit, before, from, end - from, e);
+    return 0;
+}
+
+/* Reads what both have of the run at `at` and compares it. */
+static int read_both(struct unit *unit, const struct both *both, uint64_t at, struct pl_err *e)
+{
+    if (pl_read_located(&both->old, at, unit->old + (at - unit->at), both->len, e) < 0)
+        return -1;
+    if (both->new.extent.state != PL_ZERO && /* else nobody looks at the bytes */
+        pl_read_located(&both->new, at, unit->new, both->len, e) < 0)
+        return -1;
+    return compare(unit, both, at, e);
+}
+
+/* The same, in pieces where both are plain bytes. */
+static int read_pieces(struct unit *unit, const struct both *both, uint64_t at, struct pl_err *e)
+{
+    const uint64_t piece = PL_MAX(PIECE, unit->job->step), end = at + both->len;
+    struct both part = *both;
+
+    if (both->old.extent.state != PL_DATA || both->new.extent.state != PL_DATA)
+        return read_both(unit, both, at, e);
+    for (; at < end; at += part.len) {
+        part.len = PL_MIN(piece - at % piece, end - at);
+        if (read_both(unit, &part, at, e) < 0)
+            return -1;
+        part.old.extent.off += part.len;
+        part.new.extent.off += part.len;
+    }
+    return 0;
 }
 
 static int work(void *ctx, void *arg, struct pl_err *e)
 {
     const struct pl_rebase_copy *job = ctx;
-    const struct unit *unit = arg;
+    struct unit *unit = arg;
     const uint64_t end = unit->at + unit->len;
     struct both both;
 
+    unit->what = ALIKE;
+    unit->from = unit->to = unit->at;
     for (uint64_t at = unit->at; at < end; at += both.len) {
-        const uint64_t off = at - unit->at;
-
         if (look(job, at, end - at, &both, e) < 0)
             return -1;
-        if (both.alike)
-            continue;
-        if (pl_read_located(&both.old, at, unit->old + off, both.len, e) < 0 ||
-            pl_read_located(&both.new, at, unit->new + off, both.len, e) < 0 ||
-            compare(unit, &both, at, e) < 0)
+        if (!both.alike && read_pieces(unit, &both, at, e) < 0)
             return -1;
     }
-    return 0;
+    return put(unit, e);
 }
 
 static int place(void *ctx, void *arg, struct pl_err *e)
