@@ -13,6 +13,7 @@
 #include "core/base/scope.h"
 #include "core/engine/commit_copy.h"
 #include "core/engine/new_image.h"
+#include "core/engine/state_name.h"
 #include "core/storage/folder.h"
 
 #define SECTOR 512u
@@ -106,6 +107,23 @@ static int refuse_snapshots(const struct commit *c, struct pl_err *e)
                     img->path, count, list[0].name);
             return pl_hint(e, "--force commits all the same; their content is then another one");
         }
+    }
+    return 0;
+}
+
+/* A state that is kept reads from the base, or is the base: it would silently become another. */
+static int refuse_states(const struct commit *c, struct pl_err *e)
+{
+    for (const struct pl_image *img = c->top; img != c->above->parent; img = img->parent) {
+        PL_FREE char *disk = NULL, *name = NULL;
+
+        if (!pl_state_is_kept(img->parent->path, &disk, &name))
+            continue;
+        pl_fail(e, PL_E_INVALID, "%s: is the snapshot '%s' of the disk %s, which would change",
+                img->parent->path, name, disk);
+        return pl_hint(e, "platter snapshot delete '%s' '%s' joins the two once the snapshot is "
+                          "of no use any more; --force commits all the same",
+                       disk, name);
     }
     return 0;
 }
@@ -268,7 +286,8 @@ static int commit(struct commit *c, struct pl_commit_result *result, struct pl_e
 {
     if (find_base(c, e) < 0 || check_abilities(c, e) < 0)
         return -1;
-    if (!c->options->force && (refuse_snapshots(c, e) < 0 || refuse_others(c, e) < 0))
+    if (!c->options->force && (refuse_snapshots(c, e) < 0 || refuse_states(c, e) < 0 ||
+                               refuse_others(c, e) < 0))
         return -1;
     return change(c, result, e);
 }

@@ -33,7 +33,8 @@ struct pl_commit_result {
  *
  * Refused with nothing changed, unless forced: when another image in the folder of the child or the
  * base builds on one whose content changes, or an image above the base has internal snapshots,
- * which read from below too (PL_E_INVALID names them).  PL_E_NOT_FOUND: no such base in the chain;
+ * which read from below too, or one of the chain is kept as a state of a disk (PL_E_INVALID names
+ * them).  PL_E_NOT_FOUND: no such base in the chain;
  * PL_E_UNSUPPORTED, PL_E_LOCKED, PL_E_NO_SPACE, PL_E_CANCELLED.  Memory: one buffer a worker. */
 PL_API int pl_commit(const char *path, const struct pl_commit_options *options,
                      struct pl_commit_result *result, struct pl_err *e) PL_CHECK;

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "core/base/scope.h"
+#include "core/storage/names.h"
 
 #define MIDDLE ".snapshot-"
 
@@ -110,6 +111,23 @@ bool pl_state_disk_of(const char *path, bool bare, char **disk_path, char **name
     const struct parts p = split(path);
 
     return take_apart(&p, bare ? path + strlen(path) : p.ending, disk_path, name);
+}
+
+bool pl_state_is_kept(const char *path, char **disk_path, char **name)
+{
+    struct pl_name_facts facts;
+
+    for (int bare = 0; bare < 2; bare++) {
+        PL_FREE char *disk = NULL, *state = NULL;
+
+        if (!pl_state_disk_of(path, bare, &disk, &state) || !pl_name_look(disk, &facts) ||
+            !facts.regular)
+            continue;
+        *disk_path = pl_take(disk);
+        *name = pl_take(state);
+        return true;
+    }
+    return false;
 }
 
 void pl_state_name_by_date(uint64_t sec, char name[static 32])

@@ -31,6 +31,9 @@ char *pl_state_name_of(const char *disk_path, const char *file);
  * one without.  False: it is no state's. */
 bool pl_state_disk_of(const char *path, bool bare, char **disk_path, char **name);
 
+/* The same for a disk that is there, beside the file: then the file is a state that is kept. */
+bool pl_state_is_kept(const char *path, char **disk_path, char **name);
+
 /* "2026-11-27_07-40-30": the date by the local clock, for a state without a name. */
 void pl_state_name_by_date(uint64_t sec, char name[static 32]);
 

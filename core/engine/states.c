@@ -24,15 +24,12 @@ static bool is_there(const char *path)
 /* A change of a state under its own name would damage the disk that is made of it. */
 static int refuse_state_of_other(const char *path, struct pl_err *e)
 {
-    for (int bare = 0; bare < 2; bare++) {
-        PL_FREE char *disk = NULL, *name = NULL;
+    PL_FREE char *disk = NULL, *name = NULL;
 
-        if (!pl_state_disk_of(path, bare, &disk, &name) || !is_there(disk))
-            continue;
-        pl_fail(e, PL_E_INVALID, "%s: is the state '%s' of the disk %s", path, name, disk);
-        return pl_hint(e, "name the disk: what is made of this file would be damaged");
-    }
-    return 0;
+    if (!pl_state_is_kept(path, &disk, &name))
+        return 0;
+    pl_fail(e, PL_E_INVALID, "%s: is the state '%s' of the disk %s", path, name, disk);
+    return pl_hint(e, "name the disk: what is made of this file would be damaged");
 }
 
 static int refuse_package(struct pl_storage *file, const char *format, struct pl_err *e)

@@ -336,6 +336,25 @@ hard_link() {
     snapshot create d/disk.vhd one
 }
 it "a disk with two names" hard_link
+# A commit would make the state read as the disk does now, and nobody could go back.
+committed() { # FORMAT [OPTION]
+    new_disk "$1" "" && snapshot create ${2:+"$2"} "d/disk.$1" one && write_disk 1.raw || return
+    refused "is the snapshot 'one' of the disk d/disk.$1" "$P" commit "d/disk.$1"
+    grep -q "snapshot delete 'd/disk.$1' 'one'" run.err || bad "no advice: $(<run.err)"
+    refused "is the snapshot 'one'" "$P" commit -d "d/disk.$1"
+    disk_is 1.raw && state_is one 0.raw
+    must "$P" create -q -f "$1" -b "disk.$1" -F "$1" "d/overlay.$1"
+    refused "is the snapshot 'one'" "$P" commit -b "disk.snapshot-one.$1" "d/overlay.$1"
+    must "$P" commit "d/overlay.$1" # into the disk: no state changes
+    disk_is 1.raw && state_is one 0.raw
+    rm "d/overlay.$1"
+    must "$P" commit --force "d/disk.$1"
+    disk_is 1.raw && state_is one 1.raw
+}
+for case in qcow2:--external vmdk vhd vhdx vdi; do
+    IFS=: read -r format option <<<"$case"
+    it "$format: no commit into a state" committed "$format" "$option"
+done
 
 # ---- links and permissions ----
 through_link() {
