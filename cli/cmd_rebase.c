@@ -72,7 +72,7 @@ static int tell(const struct cli *cli, const struct rebase_args *a, const char *
     if (a->unsafe)
         puts("; nothing but the name was changed.");
     else
-        printf("; %s copied into it.\n", pl_format_size(r->copied, copied));
+        printf("; %s copied into the image.\n", pl_format_size(r->copied, copied));
     return 0;
 }
 

@@ -155,6 +155,21 @@ static int open_image(struct rebase *r, struct pl_err *e)
                                       "content of the old one");
 }
 
+/* The user may name any file; what images name is opened in their own folder alone, by default. */
+static void tell_of_policy(const struct rebase *r)
+{
+    const struct pl_opener opener = { .allowed = r->options->allowed_dirs, .force_share = true };
+    struct pl_storage *file;
+    struct pl_err why;
+
+    if (!r->parent)
+        return;
+    if (pl_open_named(&opener, r->img->file, r->parent, PL_READ, &file, &why) == 0)
+        pl_storage_close(file, NULL);
+    else if (why.kind == PL_E_POLICY)
+        pl_warn(r->options->report, "%s; from now on %s", why.msg, why.hint);
+}
+
 /* ---- the work ---- */
 
 static int copy(const struct rebase *r, struct pl_rebase_result *result, struct pl_err *e)
@@ -193,7 +208,10 @@ static int rebase(struct rebase *r, struct pl_rebase_result *result, struct pl_e
         return e && *e->hint ? -1
                              : pl_hint(e, "the image reads as before, over its old backing file; "
                                           "the same command goes on from here");
-    return set_name(r, result, e);
+    if (set_name(r, result, e) < 0)
+        return -1;
+    tell_of_policy(r);
+    return 0;
 }
 
 int pl_rebase(const char *path, const struct pl_rebase_options *options,

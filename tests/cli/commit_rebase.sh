@@ -274,4 +274,18 @@ with_bitmaps() { # the disk reads the same, so what records its changes stays ri
     shows $depth.raw "$top"
 }
 it "bitmaps of what reads the same stay right" with_bitmaps
+
+# Such a name is not followed by default: whoever gives it hears of it now, not when nothing opens.
+out_of_its_folder() { # OPTION
+    rm -rf d elsewhere && mkdir d elsewhere
+    must "$PLATTER" create -q -f qcow2 elsewhere/base.qcow2 1M
+    must "$PLATTER" create -q -f qcow2 d/disk.qcow2 1M
+    must "$PLATTER" rebase $1 -F qcow2 -b ../elsewhere/base.qcow2 d/disk.qcow2
+    grep -q "^platter: warning: .*outside its folder.*--allow-dir [^ ]*/elsewhere " run.err ||
+        bad "no warning: $(<run.err)"
+    must "$PLATTER" rebase $1 --allow-dir elsewhere -F qcow2 -b ../elsewhere/base.qcow2 d/disk.qcow2
+    same "told without need" "" "$(<run.err)"
+}
+it "onto a file in another folder" out_of_its_folder ""
+it "-u: onto a file in another folder" out_of_its_folder -u
 finish
