@@ -62,6 +62,13 @@ static const char *below_folder_of(const char *by, const char *path)
     return slash && strncmp(by, path, len) == 0 && path[len] == '/' ? path + len + 1 : NULL;
 }
 
+/* Whether a parent at `rest`, seen from the child's folder (null: outside), is found by itself: a
+ * name leads into folders below, an identity alone is looked for in the child's own folder. */
+static bool is_searched(const char *rest, const struct pl_chain_layer *layer)
+{
+    return rest && (layer->parent_name || !strchr(rest, '/'));
+}
+
 static int set_better(const struct pl_image *child, const char *path, const char *format,
                       struct pl_chain_layer *layer, struct pl_err *e)
 {
@@ -72,7 +79,7 @@ static int set_better(const struct pl_image *child, const char *path, const char
 
     if (!parent)
         return 0;
-    if (!rest &&
+    if (!is_searched(rest, layer) &&
         !(layer->better_folder = strndup(parent, slash > parent ? (size_t)(slash - parent) : 1)))
         return no_memory(child, e);
     if (!layer->parent_name) /* the format has no place for one, or its maker needs none */

@@ -113,6 +113,21 @@ moved() { # FORMAT
     chain 0 --allow-dir away chain/3."$1"
     must "$PLATTER" compare --allow-dir away -f raw -F "$1" wanted.raw chain/3."$1"
 }
+# Below the child's folder: a name leads there, an identity alone does not.
+moved_below() { # FORMAT
+    make_chain "$1" || return
+    mkdir chain/below && mv chain/0."$1" chain/below/
+    chain 2 --find chain chain/3."$1"
+    if has_names "$1"; then
+        shows "platter rebase -u -b below/0.$1"
+        shows_not "--allow-dir"
+        json '.chain[2] | has("allow-dir") | not'
+        return
+    fi
+    shows "    --allow-dir $(realpath chain/below)"
+    json --arg dir "$(realpath chain/below)" '.chain[2]."allow-dir" == $dir'
+    chain 0 --allow-dir chain/below chain/3."$1"
+}
 other_disk() { # FORMAT
     make_chain "$1" || return
     mv chain/1."$1" away/
@@ -139,6 +154,7 @@ loop() { # FORMAT
 for format in qcow2 vmdk vhd vhdx vdi; do
     it "$format: a sound chain" sound "$format"
     it "$format: two parents that were moved" moved "$format"
+    it "$format: a parent that was moved into a folder below" moved_below "$format"
     has_identity "$format" && has_names "$format" && it "$format: another disk under the name" other_disk "$format"
     it "$format: a younger image in the place of the oldest" loop "$format"
 done
