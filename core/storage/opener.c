@@ -65,7 +65,7 @@ int pl_open_path(const struct pl_opener *opener, const char *path, enum pl_acces
         return pl_hint(e, "unmount it first");
     }
     if (fd < 0)
-        return pl_fail_sys(e, errno, "%s", path);
+        return pl_fail_sys(e, errno, access == PL_READ ? "%s" : "%s: opening it for writing", path);
     return finish(opener, fd, path, access, out, e);
 }
 

@@ -327,6 +327,17 @@ static void writing_without_a_lock_is_refused(void **state)
     FAILS(PL_E_INVALID, "lock", pl_open_named(&opener, disk, "base", PL_READ_WRITE, &st, &e));
 }
 
+/* The host refuses that for a program that runs. */
+static void a_failure_tells_that_it_was_to_be_written(void **state)
+{
+    const struct pl_opener opener = { 0 };
+    struct pl_storage *st;
+
+    (void)state;
+    FAILS(PL_E_SYS, "/proc/self/exe: opening it for writing: ",
+          pl_open_path(&opener, "/proc/self/exe", PL_READ_WRITE, &st, &e));
+}
+
 static void a_pipe_that_the_user_names_is_read(void **state)
 {
     static const struct pl_opener opener;
@@ -356,6 +367,7 @@ int main(void)
         cmocka_unit_test(names_are_seen_from_a_relative_image_too),
         cmocka_unit_test(a_new_file_is_made_beside_the_image),
         cmocka_unit_test(writing_without_a_lock_is_refused),
+        cmocka_unit_test(a_failure_tells_that_it_was_to_be_written),
         cmocka_unit_test(a_pipe_that_the_user_names_is_read),
     };
     int failed;
