@@ -18,7 +18,7 @@
 static int check_changeable(const struct pl_image *img, struct pl_err *e)
 {
     if (!img->driver->bitmap_store || !img->driver->bitmap_remove || !img->driver->bitmap_load)
-        return pl_no_slot(img, "persistent bitmaps", e);
+        return pl_no_slot(img, "a persistent bitmap", e);
     if (!img->layer.bitmaps) {
         pl_fail(e, PL_E_UNSUPPORTED, "%s: this version of %s cannot hold bitmaps", img->path,
                 img->driver->name);
@@ -239,7 +239,7 @@ int pl_bitmap_merge(struct pl_image *img, const char *name, struct pl_image *fro
     if (check_changeable(img, e) < 0 || find_usable(img, name, &into, e) < 0)
         return -1;
     if (!from->driver->bitmap_load)
-        return pl_no_slot(from, "persistent bitmaps", e);
+        return pl_no_slot(from, "a persistent bitmap", e);
     if (find_usable(from, source, &other, e) < 0 || check_sizes(img, from, e) < 0)
         return -1;
     if (load(img, &into, &to.bytes, &to.len, e) == 0 &&
