@@ -329,7 +329,8 @@ static int run_snapshot(struct cli *cli, const void *args, struct pl_err *e)
         .allowed_dirs = a->open.allow_dirs.item,
         .report = &progress.report,
     };
-    warn_of_guess(&r);
+    if (action->run != run_table || cli->json) /* the table opens the disk in a way that tells it */
+        warn_of_guess(&r);
     result = action->run(&r, e);
     progress_end(&progress, result == 0);
     return result;

@@ -203,6 +203,20 @@ static int freeze(const struct pl_held_disk *disk, const char *path, struct pl_n
     return 0;
 }
 
+/* Programs that open the disk by a link in another folder look for the state's file there. */
+static void tell_of_link(const struct pl_held_disk *disk, const char *path)
+{
+    PL_FREE char *beside = pl_path_beside(disk->given, pl_file_of(path));
+    struct pl_name_facts facts;
+
+    if (!beside || pl_name_look(beside, &facts))
+        return;
+    pl_warn(disk->options->report,
+            "%s: is a link into another folder, and what opens the disk by it does not find its "
+            "snapshots; have all use %s",
+            disk->given, disk->path);
+}
+
 static int create_file(struct pl_held_disk *disk, const char *name, struct pl_err *e)
 {
     PL_FREE char *path = pl_state_path(disk->path, name);
@@ -225,7 +239,10 @@ static int create_file(struct pl_held_disk *disk, const char *name, struct pl_er
         pl_new_image_abandon(&child);
         return -1;
     }
-    return result < 0 ? -1 : freeze(disk, path, &child, &options, e);
+    if (result < 0 || freeze(disk, path, &child, &options, e) < 0)
+        return -1;
+    tell_of_link(disk, path);
+    return 0;
 }
 
 /* ---- rollback ---- */

@@ -167,7 +167,7 @@ int pl_disk_hold(const char *path, const struct pl_state_options *options, enum 
 {
     static const struct pl_state_options defaults;
 
-    *out = (struct pl_held_disk){ .options = options ? options : &defaults };
+    *out = (struct pl_held_disk){ .options = options ? options : &defaults, .given = path };
     if (find_file(path, why, out, e) == 0 && lock(out, why, e) == 0 && gather(out, why, e) == 0)
         return 0;
     pl_disk_release(out);

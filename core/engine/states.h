@@ -10,7 +10,8 @@
 
 /* A disk that is open for a look at its states. */
 struct pl_held_disk {
-    char *path; /* links followed; owned */
+    const char *given; /* as the user named it */
+    char *path;        /* links followed; owned */
     const struct pl_state_options *options;
     const struct pl_driver *driver; /* of its format */
     struct pl_storage *file;        /* owned; the image's is borrowed from it */

@@ -360,12 +360,28 @@ done
 through_link() {
     new_disk vmdk ""
     mkdir -p elsewhere && ln -sfn ../d/disk.vmdk elsewhere/link.vmdk
-    snapshot create elsewhere/link.vmdk one && write_disk 1.raw
+    snapshot create elsewhere/link.vmdk one && cp run.err told && write_disk 1.raw
     [[ -e d/disk.snapshot-one.vmdk && -L elsewhere/link.vmdk ]] || bad "the link was not followed"
+    grep -q "warning: elsewhere/link.vmdk: is a link into another folder.*$PWD/d/disk.vmdk" told ||
+        bad "nobody is told that the link does not open the disk any more: $(<told)"
     snapshot rollback elsewhere/link.vmdk one && disk_is 0.raw
     [[ -L elsewhere/link.vmdk ]] || bad "the link was replaced"
+    ln -s disk.vmdk d/beside.vmdk
+    snapshot create d/beside.vmdk two
+    same "told of a link that works" "" "$(<run.err)"
+    must "$PLATTER" compare -f raw -F vmdk 0.raw d/beside.vmdk
 }
 it "links to the disk are followed" through_link
+
+told_once() {
+    local action
+    new_disk qcow2 "" && mv d/disk.qcow2 d/disk.img
+    for action in -l list create diff; do
+        snapshot "$action" d/disk.img
+        same "warnings of $action" 1 "$(grep -c 'named like a raw disk' run.err)"
+    done
+}
+it "a guess at the format is told once" told_once
 
 permissions() { # FORMAT
     local file
