@@ -72,10 +72,10 @@ static int choose_way(const struct pl_held_disk *disk, const struct pl_way_ops *
 
 static bool is_taken(const struct pl_states *states, const char *name)
 {
-    size_t index;
-
-    return pl_states_find(states, name, &index, NULL) == 0 &&
-           strcmp(states->state[index].name, name) == 0;
+    for (size_t i = 0; i < states->count; i++)
+        if (strcmp(states->state[i].name, name) == 0)
+            return true;
+    return false;
 }
 
 /* The longest name of the host that deleting the state needs: ".NAME.deleting.". */

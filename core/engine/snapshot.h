@@ -67,7 +67,7 @@ PL_API int pl_states_list(const char *path, const struct pl_state_options *optio
 PL_API void pl_states_free(struct pl_states *states);
 
 /* The index of the state of that name (or, inside an image, of that id); PL_E_NOT_FOUND lists the
- * names that there are. */
+ * names that there are, PL_E_INVALID: several have it. */
 PL_API int pl_states_find(const struct pl_states *states, const char *name, size_t *index,
                           struct pl_err *e) PL_CHECK;
 

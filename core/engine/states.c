@@ -266,6 +266,22 @@ static void join_names(const struct pl_states *states, char *buf, size_t size)
             (size_t)snprintf(buf + used, size - used, "%s%s", i ? ", " : "", states->state[i].name);
 }
 
+/* qemu-img gives the same name to as many as one likes. */
+static int refuse_namesakes(const struct pl_states *states, size_t index, struct pl_err *e)
+{
+    const struct pl_disk_state *first = &states->state[index];
+
+    for (size_t i = index + 1; i < states->count; i++)
+        if (strcmp(states->state[i].name, first->name) == 0 && first->id && states->state[i].id) {
+            pl_fail(e, PL_E_INVALID, "%s: more than one snapshot is called '%s'", states->path,
+                    first->name);
+            return pl_hint(e, "say which by its number ('%s', '%s', ...; platter snapshot -l shows "
+                              "them)",
+                           first->id, states->state[i].id);
+        }
+    return 0;
+}
+
 int pl_states_find(const struct pl_states *states, const char *name, size_t *index,
                    struct pl_err *e)
 {
@@ -274,7 +290,7 @@ int pl_states_find(const struct pl_states *states, const char *name, size_t *ind
     for (size_t i = 0; i < states->count; i++)
         if (strcmp(states->state[i].name, name) == 0) {
             *index = i;
-            return 0;
+            return refuse_namesakes(states, i, e);
         }
     for (size_t i = 0; i < states->count; i++)
         if (states->state[i].id && strcmp(states->state[i].id, name) == 0) {

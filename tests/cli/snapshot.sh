@@ -255,6 +255,23 @@ strangers() {
 }
 it "what else is made of a state keeps it" strangers
 
+# qemu-img makes snapshots of the same name; a rollback to a guess would lose what the disk has.
+namesakes() {
+    local action
+    needs_qemu || return 0
+    new_disk qcow2 "" && must qemu-img snapshot -c same d/disk.qcow2 && write_disk 1.raw &&
+        must qemu-img snapshot -c same d/disk.qcow2 && write_disk 2.raw || return
+    for action in rollback delete diff; do
+        refused "more than one snapshot is called 'same'" "$P" snapshot "$action" d/disk.qcow2 same
+        grep -q "number ('1', '2'" run.err || bad "no numbers: $(<run.err)"
+    done
+    refused "there is a snapshot 'same' already" "$P" snapshot create d/disk.qcow2 same
+    disk_is 2.raw
+    snapshot rename d/disk.qcow2 1 first && snapshot rollback d/disk.qcow2 first && disk_is 0.raw
+    snapshot rollback d/disk.qcow2 same && disk_is 1.raw
+}
+it "qcow2: names that several snapshots have" namesakes
+
 # A VDI image says its parent's UUIDs alone, and copies have the same ones.
 copies() {
     new_disk vdi ""
