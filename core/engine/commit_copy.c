@@ -134,8 +134,8 @@ static int put_bytes(const struct unit *unit, uint64_t from, uint64_t to, struct
     return pl_write(unit->job->base, unit->at + from, unit->bytes + from, to - from, e);
 }
 
-/* Emptying a file that is in the page cache takes twice as long: what the top loses leaves the cache
- * meanwhile. */
+/* Emptying a file that is in the page cache takes twice as long: what the top loses leaves the
+ * cache meanwhile. */
 static int read_run(struct unit *unit, const struct pl_located *located, uint64_t off,
                     struct pl_err *e)
 {

@@ -19,7 +19,7 @@
 /* Bytes are compared in no smaller pieces, so that what is written is not scattered. */
 #define STEP_MIN 4096u
 
-/* Plain bytes of both chains are read and compared in pieces that stay in a processor's own cache. */
+/* Plain bytes of both chains are read and compared in pieces that stay in a processor's cache. */
 #define PIECE (UINT64_C(64) << 10)
 
 struct unit {
