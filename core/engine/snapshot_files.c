@@ -13,6 +13,7 @@
 #include "core/engine/new_image.h"
 #include "core/engine/snapshot_ways.h"
 #include "core/engine/state_name.h"
+#include "core/graph/chain.h"
 #include "core/storage/folder.h"
 #include "core/storage/names.h"
 
@@ -63,23 +64,14 @@ static int begin_child(const struct pl_held_disk *disk, const struct pl_image *p
 /* ---- create ---- */
 
 /* Whether children can know the file `name` beside the disk by what they know `parent` by. */
-static bool is_copy(const struct pl_held_disk *disk, const struct pl_image *parent,
-                    const char *name)
+static bool is_copy(const struct pl_held_disk *disk, struct pl_image *parent, const char *name)
 {
-    PL_FREE char *path = pl_path_beside(disk->path, name);
-    const struct pl_open_options how = {
-        .format = disk->driver->name,
-        .no_parent = true,
-        .force_share = true,
-        .describe_only = true,
-    };
-    struct pl_image *img;
-    bool copy;
+    const struct pl_family family = { parent, disk->options->allowed_dirs };
+    PL_FREE char *said = pl_name_to_say(name);
+    struct pl_image *img = said ? pl_open_relative(&family, parent->file, said) : NULL;
+    const bool copy = img && img->driver == parent->driver && img->layer.identity &&
+                      strcmp(img->layer.identity, parent->layer.identity) == 0;
 
-    if (!path || pl_open(path, &how, &img, NULL) < 0)
-        return false;
-    copy = !pl_storage_same(img->file, parent->file) && img->layer.identity &&
-           strcmp(img->layer.identity, parent->layer.identity) == 0;
     pl_close(img, NULL);
     return copy;
 }
@@ -98,7 +90,7 @@ static int refuse_links(const struct pl_held_disk *disk, struct pl_err *e)
 }
 
 /* A child that says no name of its parent could take a copy for it. */
-static int refuse_copies(const struct pl_held_disk *disk, const struct pl_image *parent,
+static int refuse_copies(const struct pl_held_disk *disk, struct pl_image *parent,
                          struct pl_err *e)
 {
     const char *copy = NULL;
@@ -133,7 +125,7 @@ static int is_nameless(struct pl_new_image *child, const struct pl_create_option
     return pl_close(pl_take(child->img), e);
 }
 
-static int check_copies(const struct pl_held_disk *disk, const struct pl_image *parent,
+static int check_copies(const struct pl_held_disk *disk, struct pl_image *parent,
                         struct pl_new_image *child, const struct pl_create_options *options,
                         struct pl_err *e)
 {

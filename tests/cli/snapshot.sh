@@ -275,7 +275,7 @@ it "qcow2: names that several snapshots have" namesakes
 # A VDI image says its parent's UUIDs alone, and copies have the same ones.
 copies() {
     new_disk vdi ""
-    cp d/disk.vdi d/disk-backup.vdi
+    cp d/disk.vdi d/disk-backup.vdi && mkfifo d/a-pipe
     refused "disk-backup.vdi has the same identity" "$P" snapshot create d/disk.vdi one
     [[ ! -e d/disk.snapshot-one.vdi ]] || bad "the refused snapshot is there"
     write_disk 1.raw # the disk is another revision than its copy now
