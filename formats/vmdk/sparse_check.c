@@ -366,15 +366,16 @@ static int repair_tables(struct vmdk_check *last, enum pl_repair repair,
     return vmdk_check_pass(last, e);
 }
 
-/* Takes lost room back. */
+/* Takes lost room back, unless something else is wrong as well; what is left is told. */
 static int repair_leaks(struct vmdk_check *last, struct pl_err *e) PL_NEEDS(&last->s->lock);
 static int repair_leaks(struct vmdk_check *last, struct pl_err *e)
 {
     struct vmdk_check again = { .s = last->s, .report = last->report, .tell = true };
+    const bool sound = !last->result.corruptions && !last->result.check_errors;
 
-    if (!last->result.leaks || last->result.corruptions || last->result.check_errors)
+    if (sound && !last->result.leaks)
         return 0;
-    if (vmdk_move_down(last, e) < 0)
+    if (sound && vmdk_move_down(last, e) < 0)
         return -1;
     vmdk_check_end(last);
     *last = again;

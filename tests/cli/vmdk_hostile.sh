@@ -68,6 +68,11 @@ found_and_mended() { # KIND REGEX
     run "$PLATTER" check x.vmdk
     same "status of check" "$3" "$status"
     tr '\n' ' ' <run.out | cat - run.err | grep -qiE -- "$2" || bad "check does not say '$2'"
+    if ((status == 2)); then # a repair that leaves it says what it leaves
+        run "$PLATTER" check -r leaks x.vmdk
+        same "status of check -r leaks" 2 "$status"
+        tr '\n' ' ' <run.out | cat - run.err | grep -qiE -- "$2" || bad "-r leaks does not say '$2'"
+    fi
     must "$PLATTER" check -q -r all x.vmdk
     must "$PLATTER" check -q x.vmdk
     must qemu-img check -q x.vmdk
