@@ -79,7 +79,8 @@ PL_API int pl_state_create(const char *path, const char *name,
     PL_CHECK;
 
 /* The disk reads as the state does from now on; what was written since the last state was kept is
- * lost.  PL_E_NOT_FOUND, PL_E_LOCKED, PL_E_INVALID (a state that is being deleted). */
+ * lost.  PL_E_NOT_FOUND, PL_E_LOCKED, PL_E_INVALID (a state that is being deleted; an image in the
+ * folder builds on the disk). */
 PL_API int pl_state_rollback(const char *path, const char *name,
                              const struct pl_state_options *options, struct pl_err *e) PL_CHECK;
 
