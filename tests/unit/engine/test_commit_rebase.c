@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define MIB (1u << 20)
 #define SIZE (8u * MIB)
@@ -162,6 +163,27 @@ static void what_both_chains_have_alike_is_not_copied(void **state)
     end(&c);
 }
 
+/* Of what was made ahead of the writes nothing is left, also after a stop. */
+static void a_file_that_grew_has_no_room_behind_its_end(void **state)
+{
+    (void)state;
+    for (unsigned at = 4; at <= 64; at += 60) {
+        struct stop stop = { .at = at };
+        const struct pl_report report = { .ctx = &stop, .cancelled = is_stopped };
+        const struct pl_rebase_options options = { .parent = "", .workers = 1, .report = &report };
+        struct pl_rebase_result result;
+        struct chain c = begin();
+        struct pl_err why;
+        struct stat stat;
+
+        assert_int_equal(pl_rebase(c.child, &options, &result, &why) < 0, at == 4);
+        assert_true(result.copied > 0);
+        assert_int_equal(lstat(c.child, &stat), 0);
+        assert_in_range(stat.st_blocks * 512, 0, stat.st_size + MIB / 4);
+        end(&c);
+    }
+}
+
 static void zeros_over_no_parent_stay_zeros_over_one(void **state)
 {
     static const char *const kinds[] = { "", "compat=0.10", "cluster_size=16k,extended_l2=on" };
@@ -260,6 +282,7 @@ int main(void)
         cmocka_unit_test(a_rebase_that_is_stopped_anywhere_is_finished_later),
         cmocka_unit_test(the_number_of_threads_does_not_matter),
         cmocka_unit_test(what_both_chains_have_alike_is_not_copied),
+        cmocka_unit_test(a_file_that_grew_has_no_room_behind_its_end),
         cmocka_unit_test(zeros_over_no_parent_stay_zeros_over_one),
         cmocka_unit_test(an_image_forgets_whole_granules_alone),
         cmocka_unit_test(an_image_names_another_parent),

@@ -453,6 +453,25 @@ static void only_a_failed_sync_ends_all_changes(void **state)
     pl_storage_close(rig.st, NULL);
 }
 
+static void what_was_written_in_any_order_is_freed_in_few_calls(void **state)
+{
+    struct rig rig;
+    struct qcow2 *q = open_flaky(&rig, UINT64_MAX);
+    uint64_t count;
+    struct pl_err e;
+
+    (void)state;
+    for (uint64_t i = 0; i < 60; i++) /* 7 has no divisor in common with 60 */
+        write_bytes(&rig, (1 + i * 7 % 60) * CLUSTER, CLUSTER, 1);
+    must(qcow2_flush(q, &e), &e);
+    count = pl_flaky_operation_count(rig.st);
+    must(qcow2_discard(q, CLUSTER, 60 * CLUSTER, &e), &e);
+    must(qcow2_flush(q, &e), &e);
+    assert_in_range(pl_flaky_operation_count(rig.st) - count, 1, 8);
+    assert_bytes(&rig, 0, CLUSTER, 1);
+    close_image(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -473,6 +492,7 @@ int main(void)
         cmocka_unit_test(the_file_ends_with_its_last_cluster),
         cmocka_unit_test(flushing_an_unchanged_image_changes_nothing),
         cmocka_unit_test(only_a_failed_sync_ends_all_changes),
+        cmocka_unit_test(what_was_written_in_any_order_is_freed_in_few_calls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
