@@ -228,7 +228,7 @@ int pl_rebase(const char *path, const struct pl_rebase_options *options,
     status = rebase(&r, result, e);
     if (pl_close(r.img, status < 0 ? NULL : e) < 0)
         status = -1;
-    if (pl_close(r.new, NULL) < 0)
+    if (pl_close(r.new, status < 0 ? NULL : e) < 0)
         status = -1;
     free(r.parent_path);
     return status;
