@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "cli/image_open.h"
+#include "cli/message.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 
@@ -61,10 +62,14 @@ static int tell(const struct cli *cli, const char *path, const struct pl_commit_
         return output_json(result_json(path, r), e);
     if (cli->quiet)
         return 0;
-    printf("Image committed.\n%s: %s written", r->base, pl_format_size(r->copied, copied));
+    puts("Image committed.");
+    message_text(stdout, r->base); /* the child's word */
+    printf(": %s written", pl_format_size(r->copied, copied));
     if (r->grown)
         printf(", grown to %s", pl_format_size(r->size, size));
-    printf("%s%s\n", r->emptied ? "; now empty: " : "; unchanged: ", path);
+    fputs(r->emptied ? "; now empty: " : "; unchanged: ", stdout);
+    message_text(stdout, path);
+    putchar('\n');
     return 0;
 }
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "cli/image_open.h"
+#include "cli/message.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 
@@ -65,10 +66,9 @@ static int tell(const struct cli *cli, const struct rebase_args *a, const char *
         return output_json(result_json(a, path, r), e);
     if (cli->quiet)
         return 0;
-    if (*a->parent)
-        printf("Image rebased onto %s", a->parent);
-    else
-        printf("Image rebased: it has no backing file any more");
+    fputs(*a->parent ? "Image rebased onto " : "Image rebased: it has no backing file any more",
+          stdout);
+    message_text(stdout, a->parent);
     if (a->unsafe)
         puts("; nothing but the name was changed.");
     else

@@ -288,4 +288,15 @@ out_of_its_folder() { # OPTION
 }
 it "onto a file in another folder" out_of_its_folder ""
 it "-u: onto a file in another folder" out_of_its_folder -u
+
+evil_name() {
+    local name=$'e\e[31mvil.raw'
+    rm -rf d && mkdir d && truncate -s 1M "d/$name" || return
+    must "$PLATTER" create -q -f qcow2 -b "$name" -F raw d/disk.qcow2 || return
+    must "$PLATTER" commit d/disk.qcow2 || return
+    grep -qF 'e\x1b[31mvil.raw: 0 ' run.out || bad "commit says: $(cat -v run.out)"
+    must "$PLATTER" rebase -F raw -b "$name" d/disk.qcow2 || return
+    grep -qF 'onto e\x1b[31mvil.raw; 0 ' run.out || bad "rebase says: $(cat -v run.out)"
+}
+it "a backing file's name with control characters is escaped" evil_name
 finish
