@@ -120,6 +120,8 @@ int vhd_zero_missing(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock
 int vhd_set_all_bits(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 
 /* ---- resize.c ---- */
+/* The footers say v->size from now on. */
+int vhd_show_size(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 /* Writes the header anew, but for its second half: locators stay. */
 int vhd_write_header(struct vhd *v, struct pl_err *e) PL_CHECK PL_NEEDS(&v->lock);
 

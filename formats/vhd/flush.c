@@ -236,7 +236,7 @@ int vhd_flush(void *state, struct pl_err *e)
         return v->file->sequential ? 0 : vhd_sync(v, e);
     if (!v->begun)
         return 0;
-    if (vhd_settle(v, e) < 0)
+    if (vhd_settle(v, e) < 0 || (v->growing && vhd_show_size(v, e) < 0))
         return -1;
     return vhd_trim(v, e);
 }

@@ -5,9 +5,11 @@
  * one at the new end, and the file is cut.
  * Dynamic, growing: what lies behind the old end is zeroed; a longer BAT, at the end of the file
  * where there is no room behind the old one, and the header that names it; then the footers show
- * the size.  Shrinking: the footers first, then the blocks behind lose their entries, the header
- * says how many are left, and the file is cut.  The two footers differ for an instant: either is
- * right for the BAT then. */
+ * the size.  Over a parent, which may be longer than the disk was, they do so at the next flush,
+ * when the core has zeroed what the parent would show.
+ * Shrinking: the footers first, then the blocks behind lose their entries, the header says how many
+ * are left, and the file is cut.  The two footers differ for an instant: either is right for the
+ * BAT then. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,7 +243,15 @@ static int grow(struct vhd *v, uint64_t size, struct pl_err *e) PL_NEEDS(&v->loc
         return -1;
     if (entries > v->header.max_table_entries && grow_bat(v, (uint32_t)entries, e) < 0)
         return -1;
-    set_size(v, size);
+    v->size = size;
+    v->growing = true;
+    return v->has_parent ? 0 : vhd_show_size(v, e);
+}
+
+int vhd_show_size(struct vhd *v, struct pl_err *e)
+{
+    set_size(v, v->size);
+    v->growing = false;
     return vhd_write_footers(v, e);
 }
 
@@ -251,8 +261,8 @@ static int shrink_to(struct vhd *v, uint64_t size, struct pl_err *e) PL_NEEDS(&v
 
     if (vhd_settle(v, e) < 0)
         return -1;
-    set_size(v, size);
-    if (vhd_write_footers(v, e) < 0)
+    v->size = size;
+    if (vhd_show_size(v, e) < 0)
         return -1;
     for (uint64_t i = entries; i < v->header.max_table_entries; i++)
         if (v->bat[i] != VHD_UNUSED)
@@ -289,6 +299,7 @@ static int resize(struct vhd *v, uint64_t size, enum pl_prealloc how, struct pl_
 int vhd_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc prealloc, struct pl_err *e)
 {
     struct vhd *v = state;
+    bool growing;
     int r;
 
     pl_lock_take(&v->lock);
@@ -297,6 +308,7 @@ int vhd_resize(void *state, uint64_t size, bool shrink, enum pl_prealloc preallo
         r = check_request(v, size, shrink, e);
     if (r == 0 && size != v->size)
         r = resize(v, size, prealloc, e);
+    growing = v->growing;
     pl_lock_drop(&v->lock);
-    return r == 0 ? vhd_flush(v, e) : -1;
+    return r < 0 || growing ? r : vhd_flush(v, e);
 }

@@ -79,8 +79,10 @@ struct vhd {
     uint32_t *pending; /* ... and those that become free at the next write-back */
     size_t free_count, pending_count;
     size_t free_room, pending_room;
-    bool begun;  /* the tables were found good enough to be changed */
-    bool broken; /* a change failed half-way: refuse to change anything */
+    bool growing; /* the footers say the old size until the next flush: a parent may show in what is
+                     new, and the core hides it first */
+    bool begun;   /* the tables were found good enough to be changed */
+    bool broken;  /* a change failed half-way: refuse to change anything */
 };
 
 /* Indexes in vhd.own; the locators follow. */

@@ -71,7 +71,6 @@ static const struct random_format format = {
                .parent_identity = "uuid:00112233-4455-6677-8899-aabbccddeeff time:5",
                .other_identity = "uuid:10112233-4455-6677-8899-aabbccddeeff time:6",
                .forgets = true,
-               .parent_shows = true,
                .compacts = true },
     .file_limit = 192 * PL_MIB,
     .resizes = true,

@@ -216,12 +216,9 @@ void crash_flush(struct crash_run *r)
 static void note_resize(struct crash_run *r, uint64_t size)
 {
     const uint64_t from = PL_MIN(r->base.rig.layer.size, size) / HISTORY_SECTOR;
-    const uint64_t parent = r->base.rig.parent_len / HISTORY_SECTOR;
 
     history_set(r->history, SIZE_CELL(r), 1, size / HISTORY_SECTOR, now(r));
     history_set(r->history, from, r->sectors - from, 0, now(r));
-    if (r->base.format->parent_shows && parent > from)
-        history_set(r->history, from, parent - from, value_of(parent_now(r)), now(r));
 }
 
 static void resize(struct crash_run *r)
@@ -235,7 +232,7 @@ static void resize(struct crash_run *r)
     if (!crash_done(r, rig_resize(&r->base.rig, size, run_choose_prealloc(&r->base), &e), &e))
         return;
     if (!crash_done(r, run_hide_parent(&r->base, old, &e), &e)) {
-        r->broken = !r->base.format->parent_shows;
+        r->broken = true;
         return;
     }
     history_set(r->history, from, r->sectors - from, 0, now(r));

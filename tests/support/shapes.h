@@ -30,7 +30,6 @@ struct image_format {
     const char *parent_format, *parent_identity; /* as for rig_create */
     enum pl_prealloc resize_how;                 /* of every fourth resize */
     bool grows_only;
-    bool parent_shows;          /* in new space, until zeros are written there */
     bool compacts;              /* every shape does */
     bool discards_all;          /* discard skips nothing */
     bool forgets;               /* images over a parent can forget granules */
