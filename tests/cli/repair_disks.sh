@@ -23,17 +23,7 @@ qemu_agrees() { # FORMAT IMAGE RAW
 
 # Entry INDEX of the table gets a value; "first" is the value of entry 0.
 set_entry() { # FORMAT IMAGE INDEX VALUE
-    python3 - "$@" <<'PYTHON'
-import struct, sys
-format, name, index, value = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-at, form = {"vhd": (1536, ">I"), "vhdx": (3 << 20, "<Q"), "vdi": (1 << 20, "<I")}[format]
-size = struct.calcsize(form)
-with open(name, "r+b") as file:
-    file.seek(at)
-    first = struct.unpack(form, file.read(size))[0]
-    file.seek(at + index * size)
-    file.write(struct.pack(form, first if value == "first" else int(value, 0)))
-PYTHON
+    python3 "$SRCDIR/tests/support/set_entry.py" "$@"
 }
 
 # Where the content of the blocks in question is not known any more, both must read the same.

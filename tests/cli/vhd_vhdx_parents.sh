@@ -5,6 +5,8 @@
 # shellcheck disable=SC2154 # run sets $status
 # shellcheck source=tests/cli/support/testing.bash
 . "$SRCDIR/tests/cli/support/testing.bash"
+# shellcheck source=tests/support/parents.sh
+. "$SRCDIR/tests/support/parents.sh"
 needs python3 qemu-img
 
 libvhdi=1
@@ -37,33 +39,11 @@ with open(name, "r+b") as disk:
         disk.write(source.randbytes(length))
 PYTHON
 }
-make_content 0.raw "$SIZE" 4
-for layer in 1 2 3; do
-    cp "$((layer - 1)).raw" "$layer.raw"
-    change "$layer.raw" "$layer"
-done
-cp 0.raw other.raw && change other.raw 9
+make_layers "$SIZE"
 
-# FORMAT OPTIONS: disks 0 to 3, each over the one before, and one that has no parent.
-begin() {
-    rm -rf chain && mkdir chain && cd chain || exit 1
-    must "$PLATTER" convert -f raw -O "$1" ../0.raw "0.$1"
-    must "$PLATTER" convert -f raw -O "$1" ../other.raw "other.$1"
-    local layer
-    for layer in 1 2 3; do
-        must "$PLATTER" convert -f raw -O "$1" -o "$2" -B "$((layer - 1)).$1" -F "$1" \
-            "../$layer.raw" "$layer.$1"
-    done
-}
 same_disk() { # FORMAT LAYER RAW
     must "$PLATTER" compare -q -f raw -F "$1" "../$3.raw" "$2.$1"
     must "$PLATTER" check -q "$2.$1"
-}
-chain_is() { # FORMAT LAYER WANTED...: names of the files, the youngest first
-    local format=$1 layer=$2
-    shift 2
-    must "$PLATTER" info --backing-chain "$layer.$format"
-    is "$*" "$(sed -n "s/^image: //p" run.out | sed "s/\.$format//" | xargs)"
 }
 qemus() { [[ $1 == vhd ]] && echo vpc || echo "$1"; }
 

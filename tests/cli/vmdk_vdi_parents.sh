@@ -4,6 +4,8 @@
 # shellcheck disable=SC2154 # run sets $status
 # shellcheck source=tests/cli/support/testing.bash
 . "$SRCDIR/tests/cli/support/testing.bash"
+# shellcheck source=tests/support/parents.sh
+. "$SRCDIR/tests/support/parents.sh"
 needs python3 qemu-img
 for command in commit rebase; do
     "$PLATTER" --help | grep -q "^ *$command " || { echo "there is no $command"; exit 77; }
@@ -27,24 +29,8 @@ with open(name, "r+b") as disk:
         disk.write([source.randbytes(length), bytes(length)][turn % 2])
 PYTHON
 }
-make_content 0.raw "$SIZE" 4
-for layer in 1 2 3; do
-    cp "$((layer - 1)).raw" "$layer.raw"
-    change "$layer.raw" "$layer"
-done
-cp 0.raw other.raw && change other.raw 9
+make_layers "$SIZE"
 
-# FORMAT OPTIONS: disks 0 to 3, each over the one before, and one that has no parent.
-begin() {
-    rm -rf chain && mkdir chain && cd chain || exit 1
-    must "$PLATTER" convert -f raw -O "$1" ../0.raw "0.$1"
-    must "$PLATTER" convert -f raw -O "$1" ../other.raw "other.$1"
-    local layer
-    for layer in 1 2 3; do
-        must "$PLATTER" convert -f raw -O "$1" -o "$2" -B "$((layer - 1)).$1" -F "$1" \
-            "../$layer.raw" "$layer.$1"
-    done
-}
 same_disk() { # FORMAT LAYER RAW
     must "$PLATTER" compare -q -f raw -F "$1" "../$3.raw" "$2.$1"
     must "$PLATTER" check -q "$2.$1"
@@ -54,24 +40,21 @@ same_disk() { # FORMAT LAYER RAW
     # it does not know version 2 of the header
     ((libvmdk)) && [[ $options != *zeroed* ]] && must vmdkinfo "$2.vmdk"
 }
-chain_is() { # FORMAT LAYER WANTED...: names of the files, the youngest first
-    local format=$1 layer=$2
-    shift 2
-    must "$PLATTER" info --backing-chain "$layer.$format"
-    is "$*" "$(sed -n "s/^image: //p" run.out | sed "s/\.$format//" | xargs)"
-    [[ $format == vmdk ]] || return 0
-    must qemu-img info --backing-chain "$layer.vmdk"
-    is "$*" "$(sed -n 's/^image: //p' run.out | sed 's/\.vmdk//' | xargs)"
+chain_agrees() { # FORMAT LAYER WANTED...: for qemu-img, too
+    chain_is "$@"
+    [[ $1 == vmdk ]] || return 0
+    must qemu-img info --backing-chain "$2.vmdk"
+    is "${*:3}" "$(sed -n 's/^image: //p' run.out | sed 's/\.vmdk//' | xargs)" || bad "another chain for qemu-img"
 }
 
 to_others() { # FORMAT OPTIONS
     local options=$2
     begin "$1" "$2"
-    must "$PLATTER" rebase -F "$1" -b "1.$1" "3.$1" && same_disk "$1" 3 3 && chain_is "$1" 3 3 1 0
+    must "$PLATTER" rebase -F "$1" -b "1.$1" "3.$1" && same_disk "$1" 3 3 && chain_agrees "$1" 3 3 1 0
     must "$PLATTER" rebase -F "$1" -b "other.$1" "3.$1" && same_disk "$1" 3 3 &&
-        chain_is "$1" 3 3 other
-    must "$PLATTER" rebase -b "" "3.$1" && same_disk "$1" 3 3 && chain_is "$1" 3 3
-    must "$PLATTER" rebase -F "$1" -b "2.$1" "3.$1" && same_disk "$1" 3 3 && chain_is "$1" 3 3 2 1 0
+        chain_agrees "$1" 3 3 other
+    must "$PLATTER" rebase -b "" "3.$1" && same_disk "$1" 3 3 && chain_agrees "$1" 3 3
+    must "$PLATTER" rebase -F "$1" -b "2.$1" "3.$1" && same_disk "$1" 3 3 && chain_agrees "$1" 3 3 2 1 0
     same_disk "$1" 2 2
     cd ..
 }
@@ -82,7 +65,7 @@ flattened() { # FORMAT OPTIONS
     [[ $2 == block_size=64k ]] && { cd ..; return; } # it knows blocks of 1 MiB alone
     must qemu-img compare -q -f raw -F "$1" ../2.raw "2.$1"
     must qemu-img check -q "2.$1"
-    chain_is "$1" 3 3 2
+    chain_agrees "$1" 3 3 2
     cd ..
 }
 committed() { # FORMAT OPTIONS
@@ -90,7 +73,7 @@ committed() { # FORMAT OPTIONS
     begin "$1" "$2"
     size=$(du -cB1 3* | tail -n 1 | cut -f 1)
     must "$PLATTER" commit -q "3.$1" && same_disk "$1" 2 3 && same_disk "$1" 3 3 &&
-        chain_is "$1" 3 3 2 1 0
+        chain_agrees "$1" 3 3 2 1 0
     (($(du -cB1 3* | tail -n 1 | cut -f 1) < size)) || bad "it was not emptied"
     must "$PLATTER" commit -q --force "2.$1" && same_disk "$1" 1 3 && same_disk "$1" 3 3
     # what was emptied takes changes again
@@ -104,7 +87,7 @@ by_name_alone() { # FORMAT OPTIONS
     begin "$1" "$2"
     must "$PLATTER" convert -f raw -O "$1" ../2.raw "twin.$1"
     must "$PLATTER" rebase -u -F "$1" -b "twin.$1" "3.$1" && same_disk "$1" 3 3 &&
-        chain_is "$1" 3 3 twin
+        chain_agrees "$1" 3 3 twin
     cd ..
 }
 
@@ -158,7 +141,7 @@ qemus_child() {
     qemu-img create -q -f vmdk -b 0.vmdk -F vmdk 2.vmdk
     qemu-io -c 'write -P 6 70k 9k' -c 'write -z 0 64k' 2.vmdk >/dev/null
     qemu-img convert -O raw 2.vmdk ../q.raw
-    must "$PLATTER" rebase -F vmdk -b 1.vmdk 2.vmdk && same_disk vmdk 2 q && chain_is vmdk 2 2 1
+    must "$PLATTER" rebase -F vmdk -b 1.vmdk 2.vmdk && same_disk vmdk 2 q && chain_agrees vmdk 2 2 1
     must "$PLATTER" commit -q 2.vmdk && same_disk vmdk 1 q && same_disk vmdk 2 q
     cd ..
 }
