@@ -5,6 +5,8 @@
 #   is EXPECTED FOUND   texts are equal           says TEXT PATTERN   the pattern is somewhere in it
 #   same_file A B       else the difference       knows FORMAT        this platter has it
 #   json_is FILTER ...  of jq: true for what it reads
+#
+# Within a case each of them calls bad itself, wherever it stands, and returns its status.
 # shellcheck shell=bash disable=SC2034
 set -u
 . "$SRCDIR/tests/support/cli.sh"
@@ -18,16 +20,16 @@ ask() {
 }
 
 is() {
-    [[ $1 == "$2" ]] || { printf '    expected: %s\n    found:    %s\n' "$1" "$2"; return 1; }
+    [[ $1 == "$2" ]] || bad "expected: $1"$'\n'"    found:    $2"
 }
 
 says() {
     # shellcheck disable=SC2053 # a pattern on purpose
-    [[ $1 == *$2* ]] || { printf '    expected: *%s*\n    found:    %s\n' "$2" "$1"; return 1; }
+    [[ $1 == *$2* ]] || bad "expected: *$2*"$'\n'"    found:    $1"
 }
 
 same_file() {
-    diff -u "$1" "$2"
+    diff -u "$1" "$2" || bad "$1 is not $2"
 }
 
 knows() {
@@ -36,5 +38,5 @@ knows() {
 
 # json_is FILTER [FILE]: the filter finds something that is neither null nor false.
 json_is() {
-    jq -e "$@" >/dev/null
+    jq -e "$@" >/dev/null || bad "no: $1"
 }
